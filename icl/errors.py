@@ -1,0 +1,29 @@
+"""One way to refuse bad input: a single line that says what is allowed."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class Refused(ValueError):
+    """Bad input. The message names the argument, its value and what is allowed."""
+
+
+def require(condition: bool, message: str) -> None:
+    """Raise `Refused(message)` unless `condition` holds."""
+    if not condition:
+        raise Refused(message)
+
+
+def choose(name: str, value: str, allowed: Iterable[str]) -> str:
+    """Return `value` if it is one of `allowed`, else refuse and name the nearest choice.
+
+    >>> choose("attention", "softmx", ["linear", "softmax"])
+    Traceback (most recent call last):
+    icl.errors.Refused: attention='softmx': allowed are linear, softmax; did you mean softmax?
+    """
+    allowed = list(allowed)
+    if value in allowed:
+        return value
+    near = get_close_matches(str(value), allowed, n=1)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    raise Refused(f"{name}={value!r}: allowed are {', '.join(allowed) or 'none'}{hint}")

@@ -1,0 +1,144 @@
+"""Estimators to compare with: the same interface as the transformer, tuned on their own stream."""
+
+from collections.abc import Iterable
+from itertools import combinations, product
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from icl.contexts import Contexts, draw
+from icl.errors import require
+from icl.predictors import LinearPredictor
+from icl.risk import excess_risk
+from icl.tasks import SparseLinear
+
+TUNING_CONTEXTS = 8192
+
+
+class OLS(LinearPredictor):
+    """Least squares; the solution of least norm where n < d."""
+
+    def weights(self, contexts: Contexts) -> Tensor:
+        inverse = torch.linalg.pinv(contexts.xx, rtol=1e-10, hermitian=True)
+        return (inverse @ contexts.xy[..., None])[..., 0]
+
+
+class Ridge(LinearPredictor):
+    """argmin_u (1/n) Σ (y_i − <u, x_i>)² + penalty |u|²."""
+
+    def __init__(self, penalty: float):
+        require(penalty > 0, f"penalty={penalty}: allowed are values above 0; use OLS for 0")
+        self.penalty = penalty
+
+    def weights(self, contexts: Contexts) -> Tensor:
+        eye = torch.eye(contexts.task.d, dtype=contexts.xx.dtype)
+        return torch.linalg.solve(contexts.xx + self.penalty * eye, contexts.xy)
+
+
+class Lasso(LinearPredictor):
+    """argmin_u (1/2n) Σ (y_i − <u, x_i>)² + penalty |u|_1, by coordinate descent."""
+
+    def __init__(self, penalty: float, tolerance: float = 1e-9, max_sweeps: int = 5000):
+        require(penalty > 0, f"penalty={penalty}: allowed are values above 0; use OLS for 0")
+        self.penalty, self.tolerance, self.max_sweeps = penalty, tolerance, max_sweeps
+
+    def weights(self, contexts: Contexts) -> Tensor:
+        xx, xy = contexts.xx, contexts.xy
+        u = torch.zeros_like(xy)
+        for _ in range(self.max_sweeps):
+            before = u.clone()
+            for j in range(xy.shape[-1]):
+                correlation = xy[..., j] - (xx[..., j, :] * u).sum(-1) + xx[..., j, j] * u[..., j]
+                shrunk = (correlation.abs() - self.penalty).clamp(min=0) * correlation.sign()
+                u[..., j] = shrunk / xx[..., j, j]
+            if (u - before).abs().max() <= self.tolerance:
+                break
+        return u
+
+
+class GradientDescent(LinearPredictor):
+    """`steps` steps of size `rate` on (1/2n) Σ (y_i − <u, x_i>)², from u = 0."""
+
+    def __init__(self, steps: int, rate: float):
+        require(steps >= 1, f"steps={steps}: at least one step is needed")
+        self.steps, self.rate = steps, rate
+
+    def weights(self, contexts: Contexts) -> Tensor:
+        u = torch.zeros_like(contexts.xy)
+        for _ in range(self.steps):
+            u = u - self.rate * (torch.einsum("...ij,...j->...i", contexts.xx, u) - contexts.xy)
+        return u
+
+
+class PosteriorMean(LinearPredictor):
+    """The Bayes answer E[w | context] for a prior on finitely many weight vectors.
+
+    No predictor has a smaller mean excess risk on that prior. `candidates` (C, d) are equally
+    likely; `noise` must be positive. See `bayes` for the priors of this book.
+    """
+
+    def __init__(self, candidates: Tensor, noise: float):
+        require(noise > 0, f"noise={noise}: the posterior needs noise above 0")
+        self.candidates, self.noise = candidates, noise
+
+    def weights(self, contexts: Contexts) -> Tensor:
+        c = self.candidates
+        squares = (c[:, :, None] * c[:, None, :]).flatten(1).T
+        means = []
+        for rows in range(0, len(contexts), 256):  # bounds memory to 256 × C
+            part = contexts[rows : rows + 256]
+            # Σ (y_i − <c, x_i>)² up to a constant, from the statistics.
+            fit = part.xx.flatten(1) @ squares - 2 * part.xy @ c.T
+            posterior = (-contexts.task.n / (2 * self.noise**2) * fit).softmax(dim=-1)
+            means.append(posterior @ c)
+        return torch.cat(means)
+
+
+def bayes(task: SparseLinear, nodes: int = 128) -> PosteriorMean:
+    """The Bayes predictor of a task with `signs` values, or `sphere` values with s ≤ 2.
+
+    Signs are enumerated. On the circle |w|² = 2 the posterior integral is the trapezoid rule
+    over `nodes` equal angles, which converges faster than any power of their number.
+    """
+    if task.values == "signs" or (task.values == "sphere" and task.s == 1):
+        values = np.array(list(product([-1.0, 1.0], repeat=task.s)))
+    else:
+        require(
+            task.values == "sphere" and task.s == 2,
+            f"values={task.values!r} with s={task.s}: the Bayes predictor is exact for signs, "
+            "and for sphere with s of 1 or 2",
+        )
+        angle = 2 * np.pi * np.arange(nodes) / nodes
+        values = np.sqrt(2) * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    supports = list(combinations(range(task.d), task.s))
+    candidates = np.zeros((len(supports), len(values), task.d))
+    for block, support in zip(candidates, supports, strict=True):
+        block[:, support] = values
+    return PosteriorMean(torch.from_numpy(candidates.reshape(-1, task.d)), task.noise)
+
+
+def tune(family: Iterable[LinearPredictor], task: SparseLinear, seed: int = 0) -> LinearPredictor:
+    """The member of `family` with the least mean excess risk on contexts of stream `tune`."""
+    contexts = draw(task, TUNING_CONTEXTS, "tune", seed)
+    return min(family, key=lambda member: excess_risk(member, contexts).mean().nan_to_num(torch.inf))
+
+
+def tuned_ridge(task: SparseLinear) -> Ridge:
+    """Ridge with its penalty chosen on a grid of ratio 1.3 from 1e-4 to 1e2."""
+    return tune((Ridge(p) for p in _grid(1e-4, 1e2, 1.3)), task)
+
+
+def tuned_lasso(task: SparseLinear) -> Lasso:
+    """Lasso with its penalty chosen on a grid of ratio 1.3 from 1e-3 to 10."""
+    return tune((Lasso(p, tolerance=1e-5) for p in _grid(1e-3, 10, 1.3)), task)
+
+
+def tuned_gd(task: SparseLinear, steps: int) -> GradientDescent:
+    """Gradient descent with its rate chosen on a grid of ratio 1.1 from 1e-3 to 10."""
+    return tune((GradientDescent(steps, r) for r in _grid(1e-3, 10, 1.1)), task)
+
+
+def _grid(low: float, high: float, ratio: float) -> list[float]:
+    count = int(np.ceil(np.log(high / low) / np.log(ratio))) + 1
+    return np.geomspace(low, high, count).tolist()

@@ -1,0 +1,83 @@
+"""Excess risk, its interval over contexts, paired comparisons, and intervals over seeds."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.stats import t as student_t
+from torch import Tensor
+
+from icl.contexts import Contexts
+from icl.errors import require
+from icl.predictors import LinearPredictor, Predictor
+
+RESAMPLES = 2000
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean with its 95 % interval, and the median; risks are in squared label units."""
+
+    mean: float
+    low: float
+    high: float
+    median: float
+
+    def __str__(self) -> str:
+        return f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+def excess_risk(
+    predictor: Predictor, contexts: Contexts, queries: Tensor | None = None
+) -> Tensor:
+    """Excess risk in every context, (..., B), in squared label units.
+
+    The excess risk is E_x[(answer(x) − <w, x>)²]; the noise of the query's own label is not
+    part of it. For a linear predictor it is (ŵ − w)ᵀ Σ (ŵ − w); any other one is averaged
+    over the given `queries` (B, q, d).
+    """
+    if isinstance(predictor, LinearPredictor):
+        return squared_error(predictor.weights(contexts), contexts)
+    require(queries is not None, "queries=None: a predictor without weights needs queries")
+    answers = predictor.predict(contexts, queries)
+    truth = torch.einsum("...bqd,...bd->...bq", queries, contexts.w)
+    return (answers - truth.to(answers)).square().mean(dim=-1)
+
+
+def squared_error(weights: Tensor, contexts: Contexts) -> Tensor:
+    """(ŵ − w)ᵀ Σ (ŵ − w), (..., B), of weight vectors ŵ (..., B, d)."""
+    error = weights - contexts.w.to(weights)
+    sigma = torch.from_numpy(contexts.task.sigma).to(error)
+    return ((error @ sigma) * error).sum(dim=-1)
+
+
+def summarise(risks: Tensor, seed: int = 0) -> Estimate:
+    """Mean of per-context values (B,) with a bootstrap 95 % interval over contexts, and median."""
+    values = risks.detach().double().cpu().numpy()
+    require(values.ndim == 1 and len(values) > 1, f"risks of shape {values.shape}: (B,) is needed")
+    rng = np.random.default_rng(seed)
+    counts = rng.multinomial(len(values), np.full(len(values), 1 / len(values)), size=RESAMPLES)
+    low, high = np.percentile(counts @ values / len(values), [2.5, 97.5])
+    return Estimate(values.mean(), low, high, float(np.median(values)))
+
+
+def compare(first: Tensor, second: Tensor, seed: int = 0) -> Estimate:
+    """first − second, paired: both (B,) must come from the same contexts."""
+    require(
+        first.shape == second.shape,
+        f"risks of shapes {tuple(first.shape)} and {tuple(second.shape)}: a paired comparison "
+        "needs the same contexts",
+    )
+    return summarise(first.double() - second.double(), seed)
+
+
+def over_seeds(values: Tensor) -> Estimate:
+    """Mean over training seeds (M,) with Student's 95 % interval, and median.
+
+    With five or so seeds a bootstrap would be too narrow; Student's interval is the one that
+    holds its level for roughly normal values at such counts.
+    """
+    x = values.detach().double().cpu().numpy()
+    require(x.ndim == 1 and len(x) > 1, f"values of shape {x.shape}: at least two seeds are needed")
+    half = student_t.ppf(0.975, len(x) - 1) * x.std(ddof=1) / np.sqrt(len(x))
+    return Estimate(x.mean(), x.mean() - half, x.mean() + half, float(np.median(x)))

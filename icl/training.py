@@ -1,0 +1,215 @@
+"""Training: all seeds of a configuration at once, resumable to the bit."""
+
+import hashlib
+import json
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from icl.contexts import Contexts, draw, draw_queries, stack
+from icl.errors import require
+from icl.predictors import LinearPredictor
+from icl.risk import excess_risk
+from icl.tasks import SparseLinear
+from icl.transformer import Architecture, Transformer, build
+
+QUERIES = 16  # per context, for models whose query expectation has no closed form
+SAVE_EVERY = 20.0  # seconds of training that a kill can cost
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train: Adam with warm-up, cosine decay of the rate to zero, gradient clipping.
+
+    `weight_decay` is added to the gradient (coupled L2, Adam's own); `decoupled` shrinks the
+    weights instead (AdamW). `warmup` is a fraction of the steps. `init_scale` s starts every
+    weight at N(0, s²/fan_in).
+    """
+
+    steps: int = 14_000
+    batch: int = 192
+    lr: float = 2e-3
+    warmup: float = 0.05
+    weight_decay: float = 0.0
+    decoupled: bool = False
+    betas: tuple[float, float] = (0.9, 0.99)
+    clip: float = 1.0
+    init_scale: float = 0.3
+
+    def __post_init__(self):
+        object.__setattr__(self, "betas", tuple(self.betas))
+        require(self.steps >= 1, f"steps={self.steps}: at least one step is needed")
+        require(self.batch >= 1, f"batch={self.batch}: at least one context is needed")
+        require(0 <= self.warmup < 1, f"warmup={self.warmup}: a fraction in [0, 1) is needed")
+
+    def rate(self, step: int) -> float:
+        """Learning rate of a step (from 0): up linearly, then down a cosine to zero."""
+        warmup = self.warmup * self.steps
+        if step < warmup:
+            return self.lr * (step + 1) / (warmup + 1)
+        return self.lr * 0.5 * (1 + math.cos(math.pi * (step - warmup) / (self.steps - warmup)))
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """Everything that determines a trained model but its seed."""
+
+    task: SparseLinear = field(default_factory=SparseLinear)
+    architecture: Architecture = field(default_factory=Architecture)
+    recipe: Recipe = field(default_factory=Recipe)
+
+    def __post_init__(self):
+        require(
+            self.task.d == self.architecture.d,
+            f"d={self.architecture.d} of the architecture: the task has d={self.task.d}",
+        )
+
+    def to_dict(self) -> dict:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: dict) -> "Configuration":
+        parts = {"task": SparseLinear, "architecture": Architecture, "recipe": Recipe}
+        return cls(**{name: kind(**data[name]) for name, kind in parts.items()})
+
+    @property
+    def hash(self) -> str:
+        """Twelve hex digits that name this configuration."""
+        text = json.dumps(self.to_dict(), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+class Trainer:
+    """M models of one configuration, one per seed, in training.
+
+    Model m sees the contexts of stream `train` and its own seed, so training it alone gives
+    the same model up to rounding. `losses` is the history (steps, M) of batch excess risks.
+    """
+
+    def __init__(self, config: Configuration, seeds: tuple[int, ...], device: str = "cpu"):
+        require(len(seeds) > 0, "seeds=(): at least one seed is needed")
+        self.config, self.seeds = config, tuple(seeds)
+        recipe = config.recipe
+        self.model = build(config.architecture, len(seeds)).initialise(seeds, recipe.init_scale)
+        self.model.to(device)
+        kind = torch.optim.AdamW if recipe.decoupled else torch.optim.Adam
+        self.optimiser = kind(
+            self.model.parameters(), recipe.lr, recipe.betas, weight_decay=recipe.weight_decay
+        )
+        self.step, self.seconds = 0, 0.0
+        self.losses = torch.full((recipe.steps, len(seeds)), torch.nan)
+
+    def advance(self) -> Tensor:
+        """Take one step; return the excess risk (M,) of its batches, before the step."""
+        started = time.perf_counter()
+        recipe = self.config.recipe
+        for group in self.optimiser.param_groups:
+            group["lr"] = recipe.rate(self.step)
+        self.optimiser.zero_grad()
+        loss = self._loss()
+        loss.sum().backward()  # the models share no weights: each gets its own gradient
+        clip_per_model(list(self.model.parameters()), recipe.clip)
+        self.optimiser.step()
+        self.losses[self.step] = loss.detach().cpu()
+        self.step += 1
+        self.seconds += time.perf_counter() - started
+        return self.losses[self.step - 1]
+
+    def _loss(self) -> Tensor:
+        config, where = self.config, ("train", self.step)
+        linear = isinstance(self.model, LinearPredictor)
+        contexts = stack(
+            [
+                draw(config.task, config.recipe.batch, where[0], seed, where[1], tokens=not linear)
+                for seed in self.seeds
+            ]
+        )
+        if linear:
+            return excess_risk(self.model, contexts).mean(dim=-1)
+        queries = [
+            draw_queries(config.task, config.recipe.batch, QUERIES, where[0], seed, where[1])
+            for seed in self.seeds
+        ]
+        return excess_risk(self.model, contexts, torch.stack(queries)).mean(dim=-1)
+
+    def save(self, path: Path) -> None:
+        """Write the whole state; a kill at any instant leaves the old file or the new one."""
+        state = {f"model.{k}": v for k, v in self.model.state_dict().items()}
+        for i, slots in self.optimiser.state_dict()["state"].items():
+            state |= {f"optimiser.{i}.{name}": value for name, value in slots.items()}
+        state["losses"] = self.losses[: self.step].clone()
+        about = {"hash": self.config.hash, "seeds": json.dumps(self.seeds)}
+        state["seconds"] = torch.tensor(self.seconds, dtype=torch.float64)
+        write_atomically(path, lambda tmp: save_file(state, tmp, about))
+
+    def restore(self, path: Path) -> None:
+        """Continue from a file that `save` wrote for the same configuration and seeds."""
+        state = load_file(path)
+        parts = {"model": {}, "optimiser": {}}
+        for name, value in state.items():
+            part, _, rest = name.partition(".")
+            if rest:
+                parts[part][rest] = value
+        self.model.load_state_dict(parts["model"])
+        slots: dict[int, dict] = {}
+        for name, value in parts["optimiser"].items():
+            index, _, slot = name.partition(".")
+            slots.setdefault(int(index), {})[slot] = value
+        whole = self.optimiser.state_dict()
+        self.optimiser.load_state_dict({**whole, "state": slots})
+        self.step = len(state["losses"])
+        self.losses[: self.step] = state["losses"]
+        self.seconds = state["seconds"].item()
+
+
+def train(
+    config: Configuration,
+    seeds: tuple[int, ...],
+    state: Path | None = None,
+    device: str = "cpu",
+    report: Callable[[int, Tensor], None] | None = None,
+) -> Trainer:
+    """Train to the end. With `state`, resume from that file if it exists and keep it current.
+
+    `report(step, losses)` is called after every step. An interrupted and resumed run ends
+    with the same bits as an uninterrupted one on the same machine and number of threads.
+    """
+    trainer = Trainer(config, seeds, device)
+    if state and state.exists():
+        trainer.restore(state)
+    saved = time.monotonic()
+    while trainer.step < config.recipe.steps:
+        losses = trainer.advance()
+        if report:
+            report(trainer.step, losses)
+        if state and time.monotonic() - saved > SAVE_EVERY:
+            trainer.save(state)
+            saved = time.monotonic()
+    if state:
+        trainer.save(state)
+    return trainer
+
+
+@torch.no_grad()
+def clip_per_model(parameters: list[Tensor], limit: float) -> None:
+    """Scale each model's gradient to a norm of at most `limit`, over all its parameters."""
+    grads = [p.grad.flatten(1) for p in parameters]
+    norm = torch.stack([g.square().sum(dim=1) for g in grads]).sum(dim=0).sqrt()
+    scale = (limit / norm).clamp(max=1)
+    for g in grads:
+        g.mul_(scale[:, None])
+
+
+def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` fill a temporary file beside `path`, then move it into place."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    write(temporary)
+    os.replace(temporary, path)
