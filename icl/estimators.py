@@ -121,7 +121,11 @@ def bayes(task: SparseLinear, nodes: int = 128) -> PosteriorMean:
 def tune(family: Iterable[LinearPredictor], task: SparseLinear, seed: int = 0) -> LinearPredictor:
     """The member of `family` with the least mean excess risk on contexts of stream `tune`."""
     contexts = draw(task, TUNING_CONTEXTS, "tune", seed)
-    return min(family, key=lambda member: excess_risk(member, contexts).mean().nan_to_num(torch.inf))
+
+    def mean_risk(member: LinearPredictor) -> float:
+        return excess_risk(member, contexts).mean().nan_to_num(torch.inf).item()
+
+    return min(family, key=mean_risk)
 
 
 def tuned_ridge(task: SparseLinear) -> Ridge:

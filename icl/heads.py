@@ -14,9 +14,7 @@ from icl.transformer import LinearTransformer, Transformer
 FILLS = ("zero", "mean")
 
 
-def mask(
-    model: Transformer, heads: Iterable[tuple[int, int]], fill: str = "zero"
-) -> Transformer:
+def mask(model: Transformer, heads: Iterable[tuple[int, int]], fill: str = "zero") -> Transformer:
     """The model with the given (layer, head) pairs masked, counted from 0; weights are shared.
 
     A masked head's output becomes zero or, with `fill="mean"`, its mean over the batch of

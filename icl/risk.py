@@ -27,9 +27,7 @@ class Estimate:
         return f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
-def excess_risk(
-    predictor: Predictor, contexts: Contexts, queries: Tensor | None = None
-) -> Tensor:
+def excess_risk(predictor: Predictor, contexts: Contexts, queries: Tensor | None = None) -> Tensor:
     """Excess risk in every context, (..., B), in squared label units.
 
     The excess risk is E_x[(answer(x) − <w, x>)²]; the noise of the query's own label is not

@@ -1,10 +1,15 @@
 """Named experiments as data: every model that ships, and how it was trained."""
 
-from dataclasses import dataclass
+import sys
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
 
-from icl.errors import choose
+from tqdm import tqdm
+
+from icl import checkpoints
 from icl.tasks import SparseLinear
-from icl.training import Configuration, Recipe
+from icl.training import Configuration, Recipe, train
 from icl.transformer import Architecture
 
 
@@ -15,3 +20,72 @@ class Experiment:
     about: str
     config: Configuration
     seeds: tuple[int, ...]
+
+    def adjusted(
+        self, steps: int | None = None, seeds: tuple[int, ...] | None = None
+    ) -> "Experiment":
+        """The same with other steps or seeds; None keeps what there is."""
+        recipe = replace(self.config.recipe, steps=steps or self.config.recipe.steps)
+        return replace(self, config=replace(self.config, recipe=recipe), seeds=seeds or self.seeds)
+
+
+WORKHORSE = SparseLinear(d=8, s=2, n=32, noise=1.0, values="sphere")
+FLAGSHIP = SparseLinear(d=16, s=2, n=48, noise=1.0, values="sphere")
+
+SEEDS = (0, 1, 2, 3, 4)
+
+EXPERIMENTS = {
+    "workhorse-3": Experiment(
+        "3 layers of 8 heads",
+        Configuration(WORKHORSE, Architecture(8, (8,) * 3, 9, 32), Recipe()),
+        SEEDS,
+    ),
+    "workhorse-5": Experiment(
+        "5 layers of 8 heads",
+        Configuration(WORKHORSE, Architecture(8, (8,) * 5, 9, 32), Recipe()),
+        SEEDS,
+    ),
+    "workhorse-3-decay": Experiment(
+        "3 layers of 8 heads, trained with weight decay",
+        Configuration(WORKHORSE, Architecture(8, (8,) * 3, 9, 32), Recipe(weight_decay=3e-4)),
+        SEEDS,
+    ),
+    "flagship": Experiment(
+        "the larger size: 16 features, 3 layers of 8 heads",
+        Configuration(FLAGSHIP, Architecture(16, (8,) * 3, 17, 64), Recipe(steps=40_000, batch=64)),
+        seeds=(0, 1, 2),
+    ),
+}
+
+
+def run(name: str, experiment: Experiment, output: Path, device: str = "cpu") -> None:
+    """Train an experiment into `output`; resume what was cut, skip what is finished.
+
+    The progress bar shows the mean excess risk over seeds and the time left, on stderr.
+    """
+    config, seeds = experiment.config, experiment.seeds
+    if output.exists():
+        there = checkpoints.load(output)
+        if (there.config.hash, there.seeds) == (config.hash, seeds):
+            print(f"{name} is trained already: {output}")
+            return
+    state = output.with_name(f".{output.stem}-{config.hash}-{'-'.join(map(str, seeds))}.state")
+    with tqdm(
+        total=config.recipe.steps, desc=name, unit="step", dynamic_ncols=True, file=sys.stderr
+    ) as bar:
+        risk = None
+
+        def report(step, losses):
+            nonlocal risk
+            batch = losses.mean().item()
+            risk = batch if risk is None else 0.99 * risk + 0.01 * batch
+            bar.set_postfix(risk=f"{risk:.4f}", refresh=False)
+            bar.update(step - bar.n)
+
+        trainer = train(config, seeds, state, device, report)
+    checkpoint = checkpoints.finished(name, trainer)
+    checkpoints.save(checkpoint, output)
+    state.unlink(missing_ok=True)
+    risks = ", ".join(f"{risk:.4f}" for risk in checkpoint.risks)
+    print(f"{name}: mean excess risk {risks} (seeds {', '.join(map(str, seeds))})")
+    print(f"trained in {time.strftime('%H:%M:%S', time.gmtime(trainer.seconds))}: {output}")

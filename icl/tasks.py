@@ -43,7 +43,7 @@ class SparseLinear:
             and np.allclose(sigma, sigma.T)
             and np.linalg.eigvalsh(sigma).min() > 0,
             f"covariance of shape {np.shape(self.covariance)}: allowed are () for the identity, "
-            f"{self.d} positive variances, or a symmetric positive definite {self.d}×{self.d} matrix",
+            f"{self.d} positive variances, or a positive definite {self.d}×{self.d} matrix",
         )
 
     @property

@@ -13,12 +13,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from icl.contexts import Contexts, draw, draw_queries, stack
+from icl.contexts import draw, draw_queries, stack
 from icl.errors import require
 from icl.predictors import LinearPredictor
 from icl.risk import excess_risk
 from icl.tasks import SparseLinear
-from icl.transformer import Architecture, Transformer, build
+from icl.transformer import Architecture, build
 
 QUERIES = 16  # per context, for models whose query expectation has no closed form
 SAVE_EVERY = 20.0  # seconds of training that a kill can cost

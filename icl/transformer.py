@@ -103,7 +103,7 @@ class Transformer(nn.Module, Predictor):
             yield x
 
     def _layer(self, layer: int, x: Tensor, keys: Tensor, mix: Callable) -> Tensor:
-        """What a layer adds to x (M, B, T, D), attending to `keys` whose values go through `mix`."""
+        """What a layer adds to x (M, B, T, D); the values of `keys` go through `mix`."""
         z = self._heads(layer, x, keys, mix)
         gate = self.gates[layer].to(z)[:, None, None, :, None]
         replacement = z.mean(dim=1, keepdim=True) if self.fill == "mean" else 0

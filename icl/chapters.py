@@ -1,0 +1,199 @@
+"""Chapters: their parameters, their execution by papermill, and what they showed."""
+
+import ast
+import base64
+import contextlib
+import hashlib
+import json
+import logging
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from platform import python_version
+from typing import Any
+
+import click
+import nbformat
+import papermill
+
+from icl.claims import MIME
+from icl.errors import Refused
+
+KINDS = {"int": click.INT, "float": click.FLOAT, "bool": click.BOOL, "str": click.STRING}
+CELL_TIMEOUT = 600  # seconds
+
+
+class Failed(RuntimeError):
+    """The build or a chapter failed; the message says where and why."""
+
+
+def root() -> Path:
+    """The checkout: the nearest folder upwards with a _toc.yml, or the one icl came from."""
+    places = [Path.cwd(), *Path.cwd().parents, Path(__file__).parent.parent]
+    for place in places:
+        if (place / "_toc.yml").is_file() and (place / "book").is_dir():
+            return place
+    raise Refused(
+        f"{Path.cwd()}: not inside a checkout of the book (a folder with _toc.yml, book/)"
+    )
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One line of a chapter's parameters cell."""
+
+    name: str
+    kind: click.ParamType
+    default: Any
+    help: str
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """An executable page of the book."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return self.path.stem
+
+    @property
+    def title(self) -> str:
+        """Its first heading."""
+        for cell in nbformat.read(self.path, as_version=4).cells:
+            if found := re.search(r"^# (.+)$", cell.source, re.MULTILINE):
+                return found[1]
+        return self.name
+
+    def parameters(self) -> list[Parameter]:
+        """Names, types, defaults and help, as the parameters cell declares them."""
+        with _quiet():
+            found = papermill.inspect_notebook(self.path)
+        return [
+            Parameter(
+                name,
+                KINDS.get(about["inferred_type_name"], click.STRING),
+                ast.literal_eval(about["default"]),
+                about["help"],
+            )
+            for name, about in found.items()
+        ]
+
+    def digest(self, parameters: dict) -> str:
+        """What its result depends on: the notebook, the parameters, the package and its models."""
+        package = sorted(Path(__file__).parent.rglob("*"))
+        files = [self.path, *(p for p in package if p.suffix in (".py", ".safetensors"))]
+        return digest(files, json.dumps(parameters, sort_keys=True))
+
+
+def digest(files: list[Path], extra: str = "") -> str:
+    """SHA-256 over names and contents of files."""
+    total = hashlib.sha256(extra.encode())
+    for path in files:
+        total.update(f"\n{path.name}\n".encode() + path.read_bytes())
+    return total.hexdigest()
+
+
+def chapters(folder: Path) -> dict[str, Chapter]:
+    """All notebooks in book/, by name, in the order of the table of contents."""
+    order = toc(folder)
+    paths = sorted((folder / "book").glob("*.ipynb"))
+    paths.sort(key=lambda p: order.index(p.stem) if p.stem in order else len(order))
+    return {path.stem: Chapter(path) for path in paths}
+
+
+def toc(folder: Path) -> list[str]:
+    """Names of the pages in _toc.yml, in order."""
+    text = (folder / "_toc.yml").read_text(encoding="utf-8")
+    return re.findall(r"(?:root|file): book/([\w-]+)", text)
+
+
+def execute(chapter: Chapter, parameters: dict, output: Path) -> None:
+    """Execute a chapter into `output`, which appears only when every cell has run.
+
+    Raises `Failed` with the chapter, the cell and its error.
+    """
+    parameters = {p.name: p.default for p in chapter.parameters()} | parameters
+    output.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = output.with_suffix(".unfinished.ipynb")
+    mark = chapter.digest(parameters)
+    started = time.monotonic()
+    try:
+        with _quiet():
+            papermill.execute_notebook(
+                chapter.path,
+                unfinished,
+                parameters,
+                kernel_name="python3",
+                progress_bar=False,
+                cwd=chapter.path.parent,
+                execution_timeout=CELL_TIMEOUT,
+            )
+    except papermill.PapermillExecutionError as error:
+        raise Failed(
+            f"{chapter.name}, cell {error.cell_index + 1}: {error.ename}: {error.evalue}"
+        ) from None
+    except Exception as error:
+        raise Failed(f"{chapter.name}: {type(error).__name__}: {error}") from None
+    notebook = nbformat.read(unfinished, as_version=4)
+    # A dead kernel leaves cells that were never run; papermill marks them completed.
+    skipped = [
+        number
+        for number, cell in enumerate(notebook.cells, 1)
+        if cell.cell_type == "code" and cell.source.strip() and cell.execution_count is None
+    ]
+    if skipped:
+        raise Failed(f"{chapter.name}, cell {skipped[0]}: the kernel died before it had run")
+    for cell in notebook.cells:
+        if "injected-parameters" in cell.metadata.get("tags", []):
+            cell.metadata.tags.append("hide-input")
+    notebook.metadata["icl"] = {
+        "digest": mark,
+        "parameters": parameters,
+        "seconds": time.monotonic() - started,
+        "when": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "python": python_version(),
+    }
+    nbformat.write(notebook, unfinished)
+    unfinished.replace(output)
+
+
+def outputs(path: Path) -> Iterator[dict]:
+    """All displayed outputs of an executed notebook, as mime bundles."""
+    for cell in nbformat.read(path, as_version=4).cells:
+        for output in cell.get("outputs", []):
+            yield output.get("data", {})
+
+
+def verdicts(path: Path) -> list[dict]:
+    """The verdicts an executed chapter reached."""
+    return [json.loads(data[MIME]) for data in outputs(path) if MIME in data]
+
+
+def extract_figures(path: Path) -> list[Path]:
+    """Write an executed notebook's figures beside it."""
+    files = []
+    for data in outputs(path):
+        for mime, suffix in (("image/svg+xml", "svg"), ("image/png", "png")):
+            if mime in data:
+                file = path.with_name(f"figure-{len(files) + 1}.{suffix}")
+                content = data[mime].encode() if suffix == "svg" else base64.b64decode(data[mime])
+                file.write_bytes(content)
+                files.append(file)
+                break
+    return files
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence papermill's log; what matters is raised or checked here."""
+    logger = logging.getLogger("papermill")
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before

@@ -1,0 +1,192 @@
+"""Trained models as files: safetensors with their whole provenance, and the proof of it."""
+
+import hashlib
+import json
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from icl.contexts import draw, draw_queries
+from icl.errors import Refused, choose, require
+from icl.predictors import LinearPredictor
+from icl.risk import excess_risk
+from icl.training import QUERIES, Configuration, Trainer, write_atomically
+from icl.transformer import Transformer, build
+
+TRAINED = Path(__file__).parent / "trained"
+FORMAT = "icl-checkpoint-1"
+FIRST_STEPS = 20  # losses recorded one by one, which `verify` replays
+BLOCK = 100  # steps per point of the recorded loss curve
+RISK_CONTEXTS = 4096
+REPLAY_TOLERANCE = 2e-3  # relative: float32 on another machine or thread count
+RISK_TOLERANCE = 1e-4  # relative
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Several seeds of one configuration, trained, with what is known of how.
+
+    first_losses: (FIRST_STEPS, M) batch risks of the first steps.
+    curve: (steps / BLOCK, M) batch risks, each averaged over BLOCK steps.
+    risks: (M,) mean excess risk on RISK_CONTEXTS contexts of stream `evaluate`, seed 0.
+    """
+
+    name: str
+    model: Transformer
+    config: Configuration
+    seeds: tuple[int, ...]
+    first_losses: Tensor
+    curve: Tensor
+    risks: Tensor
+    seconds: float
+    versions: dict[str, str]
+
+
+def finished(name: str, trainer: Trainer) -> Checkpoint:
+    """The checkpoint of a training that has run to its end."""
+    steps = trainer.config.recipe.steps
+    require(trainer.step == steps, f"{trainer.step} steps done: training ends at {steps}")
+    size = min(BLOCK, steps)
+    blocks = trainer.losses[: steps // size * size].unflatten(0, (-1, size))
+    model = trainer.model.cpu().requires_grad_(False)
+    return Checkpoint(
+        name=name,
+        model=model,
+        config=trainer.config,
+        seeds=trainer.seeds,
+        first_losses=trainer.losses[:FIRST_STEPS].clone(),
+        curve=blocks.mean(dim=1),
+        risks=recorded_risk(model, trainer.config),
+        seconds=trainer.seconds,
+        versions={
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+        },
+    )
+
+
+@torch.no_grad()
+def recorded_risk(model: Transformer, config: Configuration) -> Tensor:
+    """The risk a checkpoint records, (M,), in squared label units."""
+    linear = isinstance(model, LinearPredictor)
+    queries = None
+    if not linear:
+        queries = draw_queries(config.task, RISK_CONTEXTS, QUERIES, "evaluate", 0)
+    contexts = draw(config.task, RISK_CONTEXTS, "evaluate", 0, tokens=not linear)
+    return excess_risk(model, contexts, queries).mean(dim=-1)
+
+
+def save(checkpoint: Checkpoint, path: Path) -> None:
+    """Write a checkpoint, whole or not at all."""
+    tensors = {f"model.{k}": v.contiguous() for k, v in checkpoint.model.state_dict().items()}
+    for name in ("first_losses", "curve", "risks"):
+        tensors[name] = getattr(checkpoint, name).contiguous()
+    about = {
+        "format": FORMAT,
+        "config": json.dumps(checkpoint.config.to_dict()),
+        "hash": checkpoint.config.hash,
+        "seeds": json.dumps(checkpoint.seeds),
+        "seconds": repr(checkpoint.seconds),
+        "versions": json.dumps(checkpoint.versions),
+        "digest": _digest(tensors),
+    }
+    write_atomically(path, lambda temporary: save_file(tensors, temporary, about))
+
+
+def catalogue() -> list[str]:
+    """Names of the trained models that ship with the package."""
+    return sorted(path.stem for path in TRAINED.glob("*.safetensors"))
+
+
+def load(name: str | Path) -> Checkpoint:
+    """Load a shipped model by name, or a checkpoint file by its path.
+
+    >>> load("workhorse-3").model.config.heads
+    (8, 8, 8)
+    """
+    path = Path(name)
+    if path.suffix != ".safetensors":
+        path = TRAINED / f"{choose('model', str(name), catalogue())}.safetensors"
+    require(path.is_file(), f"{path}: no such file; shipped models are {', '.join(catalogue())}")
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = file.metadata() or {}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise Refused(f"{path}: damaged, or not a safetensors file ({error})") from None
+    require(
+        about.get("format") == FORMAT,
+        f"{path}: not a checkpoint of this library (format {about.get('format')!r}; "
+        f"allowed is {FORMAT!r})",
+    )
+    require(about.get("digest") == _digest(tensors), f"{path}: damaged (its digest differs)")
+    try:
+        config = Configuration.from_dict(json.loads(about["config"]))
+        seeds = tuple(json.loads(about["seeds"]))
+        model = build(config.architecture, len(seeds))
+        model.load_state_dict(
+            {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
+        )
+        recorded = {name: tensors[name] for name in ("first_losses", "curve", "risks")}
+        seconds, versions = float(about["seconds"]), json.loads(about["versions"])
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise Refused(f"{path}: its metadata and tensors do not fit together ({reason})") from None
+    require(about.get("hash") == config.hash, f"{path}: its configuration does not match its hash")
+    model.requires_grad_(False)
+    return Checkpoint(
+        path.stem, model, config, seeds, **recorded, seconds=seconds, versions=versions
+    )
+
+
+@dataclass(frozen=True)
+class Check:
+    """One recorded quantity against its recomputation: the largest relative difference."""
+
+    what: str
+    difference: float
+    tolerance: float
+
+    @property
+    def passed(self) -> bool:
+        return self.difference <= self.tolerance
+
+
+def verify(checkpoint: Checkpoint) -> list[Check]:
+    """Show that a checkpoint came from this code.
+
+    Replays the first steps from the seeds and compares their losses, then recomputes the
+    recorded risk from the stored weights.
+    """
+    trainer = Trainer(checkpoint.config, checkpoint.seeds)
+    replayed = torch.stack([trainer.advance() for _ in checkpoint.first_losses])
+    risks = recorded_risk(checkpoint.model, checkpoint.config)
+    return [
+        Check(
+            f"losses of the first {len(replayed)} steps",
+            _relative(replayed, checkpoint.first_losses),
+            REPLAY_TOLERANCE,
+        ),
+        Check("excess risk", _relative(risks, checkpoint.risks), RISK_TOLERANCE),
+    ]
+
+
+def _relative(ours: Tensor, theirs: Tensor) -> float:
+    return ((ours - theirs).abs() / theirs.abs()).nan_to_num(torch.inf).max().item()
+
+
+def _digest(tensors: dict[str, Tensor]) -> str:
+    """SHA-256 over names, shapes and bytes of all tensors."""
+    total = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().contiguous()
+        total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        total.update(tensor.numpy().tobytes())
+    return total.hexdigest()

@@ -1,0 +1,187 @@
+"""The command `icl`: list, run, train, verify, build."""
+
+import sys
+from pathlib import Path
+
+import click
+
+from icl.errors import Refused, choose, require
+
+
+class OneLine(click.Group):
+    """Commands whose errors are one line that says what is allowed."""
+
+    def resolve_command(self, ctx, args):
+        """Find a subcommand; a wrong name is refused with the nearest right one."""
+        if args and not args[0].startswith("-"):
+            choose("command" if ctx.parent is None else "chapter", args[0], self.list_commands(ctx))
+        return super().resolve_command(ctx, args)
+
+
+class Chapters(OneLine):
+    """One subcommand per chapter, its options read from the chapter's parameters cell."""
+
+    def list_commands(self, ctx):
+        from icl import chapters
+
+        return list(chapters.chapters(chapters.root()))
+
+    def get_command(self, ctx, name):
+        from icl import chapters
+
+        chapter = chapters.chapters(chapters.root())[name]
+
+        def run(output, **values):
+            run_chapter(chapter, values, output)
+
+        options = [
+            click.Option(
+                [f"--{p.name}"], type=p.kind, default=p.default, show_default=True, help=p.help
+            )
+            for p in chapter.parameters()
+        ]
+        output = click.Option(
+            ["--output"], type=click.Path(path_type=Path), help="Folder for notebook and figures."
+        )
+        about = f"Execute the chapter {name} with other parameters."
+        return click.Command(name, callback=run, params=[*options, output], help=about)
+
+
+@click.group(cls=OneLine)
+@click.version_option(package_name="icl")
+def cli():
+    """A reproducible companion to two papers on in-context learning."""
+
+
+@cli.command(name="list")
+def list_all():
+    """List chapters with their parameters, and trained models with their risk."""
+    from icl import chapters
+    from icl.checkpoints import catalogue, load
+
+    for name, chapter in chapters.chapters(chapters.root()).items():
+        click.echo(f"{name}: {chapter.title}")
+        for p in chapter.parameters():
+            click.echo(f"  --{p.name:<12} {p.help} (default {p.default})")
+    click.echo("\ntrained models: heads per layer, features, seeds, mean excess risk of each seed")
+    for name in catalogue():
+        model = load(name)
+        heads = ",".join(map(str, model.config.architecture.heads))
+        risks = " ".join(f"{risk:.3f}" for risk in model.risks)
+        click.echo(
+            f"  {name:<18} {heads:<10} d={model.config.task.d:<3} {len(model.seeds)} seeds  {risks}"
+        )
+
+
+@cli.group(cls=Chapters)
+def run():
+    """Execute a chapter; its parameters are options, see `icl run CHAPTER --help`."""
+
+
+def run_chapter(chapter, values: dict, output: Path | None) -> None:
+    """Execute, then say where the notebook and figures are and what the verdicts were."""
+    from icl import chapters
+
+    output = output or chapters.root() / "_build" / "runs" / chapter.name
+    path = output / f"{chapter.name}.ipynb"
+    click.echo(f"running {chapter.name} ...", err=True)
+    chapters.execute(chapter, values, path)
+    for figure in chapters.extract_figures(path):
+        click.echo(f"figure    {figure}")
+    click.echo(f"notebook  {path}")
+    for verdict in chapters.verdicts(path):
+        click.echo(f"{verdict['id']}: {verdict['statement']} {verdict['outcome'].upper()}")
+
+
+@cli.command()
+@click.argument("name")
+@click.option("--seeds", help="Training seeds, for example 0,1,2.  [default: the experiment's]")
+@click.option("--steps", type=click.IntRange(1), help="Number of steps.  [default: the recipe's]")
+@click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
+@click.option("--threads", type=click.IntRange(1), help="CPU threads.  [default: all cores]")
+@click.option("--output", type=click.Path(path_type=Path), help="File to write.")
+def train(name, seeds, steps, device, threads, output):
+    """Train the experiment NAME; resumes what was cut, skips what is finished."""
+    import torch
+
+    from icl import checkpoints, sweeps
+
+    choose("experiment", name, sweeps.EXPERIMENTS)
+    choose("device", device, ["cpu", *(["cuda"] if torch.cuda.is_available() else [])])
+    experiment = sweeps.EXPERIMENTS[name].adjusted(steps=steps, seeds=_seeds(seeds))
+    output = output or checkpoints.TRAINED / f"{name}.safetensors"
+    require(output.suffix == ".safetensors", f"output={output}: its name must end in .safetensors")
+    if threads:
+        torch.set_num_threads(threads)
+    sweeps.run(name, experiment, output, device)
+
+
+def _seeds(text: str | None) -> tuple[int, ...] | None:
+    if text is None:
+        return None
+    require(
+        all(part.strip().isdigit() for part in text.split(",")),
+        f"seeds={text!r}: allowed are whole numbers separated by commas, like 0,1,2",
+    )
+    return tuple(int(part) for part in text.split(","))
+
+
+@cli.command()
+@click.argument("names", nargs=-1)
+def verify(names):
+    """Prove that checkpoints came from this code: shipped NAMES or files (default: all).
+
+    Replays the first training steps from the seeds, compares their losses with the recorded
+    ones, and recomputes the recorded risk.
+    """
+    from icl import checkpoints
+
+    failed = False
+    for name in names or checkpoints.catalogue():
+        for check in checkpoints.verify(checkpoints.load(name)):
+            failed |= not check.passed
+            click.echo(
+                f"{name}: {check.what}: {'same' if check.passed else 'DIFFERENT'} "
+                f"(largest relative difference {check.difference:.1e}, "
+                f"allowed {check.tolerance:.0e})"
+            )
+    if failed:
+        sys.exit(1)
+
+
+@cli.command()
+def build():
+    """Execute the chapters that changed and build the site into _build/html."""
+    from icl import chapters, site
+
+    index = site.build(chapters.root(), say=lambda line: click.echo(line, err=True))
+    click.echo(f"open {index}")
+
+
+def main() -> None:
+    """Run the command; a user's mistake is one line on stderr and exit status 2."""
+    try:
+        sys.exit(cli.main(prog_name="icl", standalone_mode=False))
+    except Refused as error:
+        message = str(error)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.ctx.get_help())
+        sys.exit(2)
+    except click.NoSuchOption as error:
+        options = [o for p in error.ctx.command.get_params(error.ctx) for o in p.opts if "-" in o]
+        message = _refusal("option", error.option_name, options)
+    except click.ClickException as error:
+        message = error.format_message().replace("\n", " ")
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        sys.exit(130)
+    click.echo(f"icl: {message}", err=True)
+    sys.exit(2)
+
+
+def _refusal(name: str, value: str, allowed: list[str]) -> str:
+    try:
+        choose(name, value, allowed)
+    except Refused as error:
+        return str(error)
+    return f"{name}={value!r} is not allowed here"

@@ -1,0 +1,124 @@
+"""The site: executes the chapters that changed, then builds what the reader sees."""
+
+import contextlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import nbformat
+import yaml
+
+from icl import pages
+from icl.chapters import Chapter, Failed, chapters, digest, execute, toc, verdicts
+from icl.errors import require
+
+AT_ONCE = 2  # chapters executed side by side
+
+
+def build(folder: Path, say: Callable[[str], None] = print) -> Path:
+    """Execute what changed, build the site, and swap it into _build/html when it is whole.
+
+    Returns the page to open. Raises `Failed` and leaves the last good site untouched.
+    """
+    work = folder / "_build"
+    executed = _execute_changed(folder, work / "executed", say)
+    site, index = work / "html", work / "html" / "index.html"
+    stage = _stage(folder, work / "stage", executed)
+    mark = digest(sorted(p for p in stage.rglob("*") if p.is_file()))
+    stamp = work / "site.digest"
+    if index.exists() and stamp.exists() and stamp.read_text() == mark:
+        say("nothing changed")
+        return index
+    say("building the site ...")
+    _jupyter_book(stage, work / "next")
+    shutil.rmtree(work / "previous", ignore_errors=True)
+    if site.exists():
+        site.rename(work / "previous")
+    (work / "next" / "_build" / "html").rename(site)
+    stamp.write_text(mark)
+    for left in ("previous", "next"):
+        shutil.rmtree(work / left, ignore_errors=True)
+    return index
+
+
+def _execute_changed(folder: Path, done: Path, say: Callable) -> dict[str, Path]:
+    """Execute the chapters whose digest differs from their last execution's."""
+    found = chapters(folder)
+    listed = toc(folder)
+    for name in found:
+        require(name in listed, f"book/{name}.ipynb is not in _toc.yml: add it there, or remove it")
+    for name in listed:
+        pages_there = [folder / "book" / f"{name}.{kind}" for kind in ("ipynb", "md")]
+        require(any(p.exists() for p in pages_there), f"_toc.yml lists book/{name}: no such page")
+    files = {name: done / f"{name}.ipynb" for name in found}
+    stale = {name: c for name, c in found.items() if not _is_current(c, files[name])}
+    with ProcessPoolExecutor(AT_ONCE) as pool:
+        running = {}
+        for name, chapter in stale.items():
+            say(f"executing {name} ...")
+            running[name] = pool.submit(execute, chapter, {}, files[name])
+        failures = [str(job.exception()) for job in running.values() if job.exception()]
+    if failures:
+        raise Failed("\n".join(failures))
+    return files
+
+
+def _is_current(chapter: Chapter, file: Path) -> bool:
+    if not file.exists():
+        return False
+    about = nbformat.read(file, as_version=4).metadata.get("icl", {})
+    parameters = {p.name: p.default for p in chapter.parameters()}
+    return about.get("digest") == chapter.digest(parameters)
+
+
+def _stage(folder: Path, stage: Path, executed: dict[str, Path]) -> Path:
+    """Lay out what jupyter-book reads: sources, executed chapters and generated tables."""
+    shutil.rmtree(stage, ignore_errors=True)
+    skip = shutil.ignore_patterns("*.ipynb", ".*")
+    shutil.copytree(folder / "book", stage / "book", ignore=skip)
+    shutil.copy(folder / "_toc.yml", stage)
+    for name, path in executed.items():
+        shutil.copy(path, stage / "book" / f"{name}.ipynb")
+    config = yaml.safe_load((folder / "_config.yml").read_text(encoding="utf-8"))
+    if address := repository(folder):
+        config["repository"] = {"url": address, "branch": "main"}
+        config["launch_buttons"] = {"binderhub_url": "https://mybinder.org"}
+        config["html"] |= {"use_repository_button": True, "use_issues_button": True}
+    (stage / "_config.yml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    found = [(name, verdict) for name, path in executed.items() for verdict in verdicts(path)]
+    runs = {n: nbformat.read(p, as_version=4).metadata["icl"] for n, p in executed.items()}
+    generated = {"scorecard": pages.scorecard(found), "runs": pages.runs(runs)}
+    generated |= {"models": pages.models(), "versions": pages.versions()}
+    for name, text in generated.items():
+        (stage / "book" / f"{name}.txt").write_text(text, encoding="utf-8")
+    return stage
+
+
+def repository(folder: Path) -> str | None:
+    """The project's web address, from ICL_REPOSITORY or the git remote, if there is one."""
+    address = os.environ.get("ICL_REPOSITORY", "")
+    if not address:
+        ask = ["git", "-C", str(folder), "remote", "get-url", "origin"]
+        with contextlib.suppress(OSError):
+            address = subprocess.run(ask, capture_output=True, text=True, check=False).stdout
+    address = re.sub(r"^git@([^:]+):", r"https://\1/", address.strip()).removesuffix(".git")
+    return address if re.fullmatch(r"https://[\w.-]+/[\w.-]+/[\w.-]+", address) else None
+
+
+def _jupyter_book(stage: Path, out: Path) -> None:
+    """Run jupyter-book, nitpicky and with warnings as errors; only its complaints are shown."""
+    shutil.rmtree(out, ignore_errors=True)
+    command = ["-m", "jupyter_book", "build", str(stage), "--path-output", str(out)]
+    strict = ["-n", "-W", "--keep-going", "-q"]
+    done = subprocess.run(
+        [sys.executable, *command, *strict], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        plain = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout + done.stderr)
+        complaints = [s for s in plain.splitlines() if "WARNING" in s or "ERROR" in s]
+        raise Failed("\n".join(["the site was not built:", *(complaints or [plain[-2000:]])]))
