@@ -20,14 +20,10 @@ import nbformat
 import papermill
 
 from icl.claims import MIME
-from icl.errors import Refused
+from icl.errors import Failed, Refused
 
 KINDS = {"int": click.INT, "float": click.FLOAT, "bool": click.BOOL, "str": click.STRING}
 CELL_TIMEOUT = 600  # seconds
-
-
-class Failed(RuntimeError):
-    """The build or a chapter failed; the message says where and why."""
 
 
 def root() -> Path:
@@ -132,6 +128,7 @@ def execute(chapter: Chapter, parameters: dict, output: Path) -> None:
                 progress_bar=False,
                 cwd=chapter.path.parent,
                 execution_timeout=CELL_TIMEOUT,
+                extra_arguments=["--log-level=40"],  # errors only: no notes on its transport
             )
     except papermill.PapermillExecutionError as error:
         raise Failed(

@@ -33,7 +33,8 @@ class Checkpoint:
     """Several seeds of one configuration, trained, with what is known of how.
 
     first_losses: (FIRST_STEPS, M) batch risks of the first steps.
-    curve: (steps / BLOCK, M) batch risks, each averaged over BLOCK steps.
+    curve: (steps / BLOCK, M) batch risks, each the median of BLOCK steps: a single context
+        can raise a batch's mean by orders of magnitude.
     risks: (M,) mean excess risk on RISK_CONTEXTS contexts of stream `evaluate`, seed 0.
     """
 
@@ -61,7 +62,7 @@ def finished(name: str, trainer: Trainer) -> Checkpoint:
         config=trainer.config,
         seeds=trainer.seeds,
         first_losses=trainer.losses[:FIRST_STEPS].clone(),
-        curve=blocks.mean(dim=1),
+        curve=blocks.median(dim=1).values,
         risks=recorded_risk(model, trainer.config),
         seconds=trainer.seconds,
         versions={

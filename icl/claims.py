@@ -1,7 +1,7 @@
 """What the papers claim, the statistic and threshold that decide, and the verdict."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from torch import Tensor
 
@@ -113,38 +113,37 @@ class Verdict:
 
     def to_dict(self) -> dict:
         """What the scorecard needs, as plain data."""
-        names = ("setting", "statistic", "estimate", "threshold", "decision")
-        rows = [dict(zip(names, row, strict=True)) for row in self.rows]
-        for row in rows:
-            row["estimate"] = asdict(row["estimate"])
-            row["seeds"] = self.seeds[row["setting"]]
         return {
             "id": self.claim.id,
             "paper": self.claim.paper,
             "statement": self.claim.statement,
             "outcome": self.outcome,
-            "rows": rows,
+            "criteria": [
+                {
+                    "statistic": criterion.statistic,
+                    "threshold": criterion.threshold,
+                    "settings": {row[0]: str(row[2]) for row in self._of(criterion)},
+                }
+                for criterion in self.claim.criteria
+            ],
         }
 
+    def _of(self, criterion: Criterion) -> list[tuple]:
+        return [row for row in self.rows if row[1] == criterion.statistic]
+
     def __str__(self) -> str:
-        return f"{self.claim.id} {self.claim.statement} {self.outcome.upper()}"
+        return f"{self.claim.id}: {self.outcome}. {self.claim.statement}"
 
     def _repr_mimebundle_(self, **_) -> dict:
-        header = ["setting", "statistic", "mean over seeds [95 %]", "needed", "decision"]
-        rows = [
-            [f"{setting} ({self.seeds[setting]} seeds)", name, estimate, f"> {least:g}", decision]
-            for setting, name, estimate, least, decision in self.rows
-        ]
-        lines = [
-            f"**{self.claim.id}: {self.outcome}.** {self.claim.statement}",
-            table(header, rows),
-            *(
-                f"Why {c.threshold:g} for the {c.statistic}? {c.reason}"
-                for c in self.claim.criteria
-            ),
-        ]
+        parts = [f"**{self.claim.id}: {self.outcome}.** {self.claim.statement}"]
+        header = ["setting", "seeds", "mean over seeds [95 %]", "decision"]
+        for criterion in self.claim.criteria:
+            least = f"above {criterion.threshold:g}"
+            parts.append(f"*Needed: {criterion.statistic}, {least}.* {criterion.reason}")
+            rows = [[f"`{r[0]}`", self.seeds[r[0]], r[2], r[4]] for r in self._of(criterion)]
+            parts.append(table(header, rows))
         return {
-            "text/markdown": "\n\n".join(lines),
+            "text/markdown": "\n\n".join(parts),
             "text/plain": str(self),
             MIME: json.dumps(self.to_dict()),
         }

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from icl.errors import Refused, choose, require
+from icl.errors import Failed, Refused, choose, require
 
 
 class OneLine(click.Group):
@@ -172,6 +172,9 @@ def main() -> None:
         message = _refusal("option", error.option_name, options)
     except click.ClickException as error:
         message = error.format_message().replace("\n", " ")
+    except Failed as error:
+        click.echo(f"icl: {error}", err=True)
+        sys.exit(1)
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
         sys.exit(130)

@@ -1,4 +1,4 @@
-"""One way to refuse bad input: a single line that says what is allowed."""
+"""Two ways to stop: bad input, refused in one line that says what is allowed, and a failed run."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -6,6 +6,10 @@ from difflib import get_close_matches
 
 class Refused(ValueError):
     """Bad input. The message names the argument, its value and what is allowed."""
+
+
+class Failed(RuntimeError):
+    """A chapter or the build failed. The message says where and why."""
 
 
 def require(condition: bool, message: str) -> None:

@@ -13,7 +13,7 @@ from icl.predictors import LinearPredictor
 from icl.risk import excess_risk
 from icl.tasks import SparseLinear
 
-TUNING_CONTEXTS = 8192
+TUNING_CONTEXTS = 4096
 
 
 class OLS(LinearPredictor):
@@ -141,6 +141,15 @@ def tuned_lasso(task: SparseLinear) -> Lasso:
 def tuned_gd(task: SparseLinear, steps: int) -> GradientDescent:
     """Gradient descent with its rate chosen on a grid of ratio 1.1 from 1e-3 to 10."""
     return tune((GradientDescent(steps, r) for r in _grid(1e-3, 10, 1.1)), task)
+
+
+def baselines(task: SparseLinear) -> dict[str, LinearPredictor]:
+    """What a trained model is compared with, by name; Bayes is the floor for any predictor."""
+    return {
+        "tuned ridge": tuned_ridge(task),
+        "tuned lasso": tuned_lasso(task),
+        "Bayes": bayes(task),
+    }
 
 
 def _grid(low: float, high: float, ratio: float) -> list[float]:

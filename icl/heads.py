@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from icl.risk import excess_risk, squared_error
 from icl.transformer import LinearTransformer, Transformer
 
 FILLS = ("zero", "mean")
+AVERAGES = {"mean": torch.mean, "median": lambda x, dim: torch.median(x, dim=dim).values}
 
 
 def mask(model: Transformer, heads: Iterable[tuple[int, int]], fill: str = "zero") -> Transformer:
@@ -35,33 +37,82 @@ def mask(model: Transformer, heads: Iterable[tuple[int, int]], fill: str = "zero
     return masked
 
 
-@torch.no_grad()
-def importance(model: LinearTransformer, contexts: Contexts, fill: str = "zero") -> Tensor:
-    """How much masking each head raises the mean excess risk, (M, L, H), squared label units.
+@dataclass(frozen=True)
+class Importance:
+    """What masking each head does to the excess risk, in squared label units.
 
-    Where layers have unequal numbers of heads, the missing entries are NaN.
+    full: (M, B) risk of the whole model in every context.
+    masked: (M, L, H, B) risk with one head masked; NaN where a layer has fewer heads.
+    average: over contexts, `mean` or `median`; `by` gives the other one.
+
+    Layers are counted from 0. A layer's shares are NaN if masking none of its heads raises
+    the risk.
     """
+
+    full: Tensor
+    masked: Tensor
+    average: str = "mean"
+
+    def by(self, average: str) -> "Importance":
+        """The same risks, averaged over contexts in another way."""
+        return replace(self, average=choose("average", average, AVERAGES))
+
+    @property
+    def rise(self) -> Tensor:
+        """Rise of the average risk when a head is masked, (M, L, H)."""
+        average = AVERAGES[self.average]
+        return average(self.masked, dim=-1) - average(self.full, dim=-1)[:, None, None]
+
+    @property
+    def relative(self) -> Tensor:
+        """The rise as a multiple of the whole model's risk, (M, L, H)."""
+        return self.rise / AVERAGES[self.average](self.full, dim=-1)[:, None, None]
+
+    @property
+    def shares(self) -> Tensor:
+        """A head's share of its layer's importance, max(rise, 0) over its sum, (M, L, H)."""
+        positive = self.rise.clamp(min=0)
+        return positive / positive.nansum(dim=-1, keepdim=True)
+
+    @property
+    def top_share(self) -> Tensor:
+        """The largest share of every layer, (M, L)."""
+        share = self.shares
+        top = share.nan_to_num(-1).amax(dim=-1)
+        return torch.where(top < 0, torch.nan, top)
+
+    @property
+    def entropy(self) -> Tensor:
+        """Normalised entropy of a layer's shares, (M, L): 0 for one head, 1 for equal heads."""
+        share = self.shares
+        count = share.isfinite().sum(dim=-1)
+        nats = -torch.special.xlogy(share, share).nansum(dim=-1)
+        return torch.where(count > 1, nats / count.clamp(min=2).log(), torch.nan)
+
+    @property
+    def smallest_first(self) -> Tensor:
+        """Relative rise for the least important head of the first layer, (M,)."""
+        return self.relative[:, 0].nan_to_num(torch.inf).amin(dim=-1)
+
+    @property
+    def top_later(self) -> Tensor:
+        """Top share in the later layer where it is smallest, (M,)."""
+        return self.top_share[:, 1:].amin(dim=-1)
+
+    @property
+    def contrast(self) -> Tensor:
+        """Entropy of the first layer minus the mean entropy of the later ones, (M,)."""
+        return self.entropy[:, 0] - self.entropy[:, 1:].mean(dim=-1)
+
+
+@torch.no_grad()
+def importance(model: LinearTransformer, contexts: Contexts, fill: str = "zero") -> Importance:
+    """Mask every head of a model in turn, on the same contexts."""
     counts = model.config.heads
-    rise = torch.full((model.n_models, len(counts), max(counts)), torch.nan)
-    full = excess_risk(model, contexts).mean(dim=-1)
+    full = excess_risk(model, contexts)
+    masked = torch.full((model.n_models, len(counts), max(counts), len(contexts)), torch.nan)
     for layer, x in zip(range(len(counts)), model.hidden(contexts), strict=False):
         for head in range(counts[layer]):
             weights = mask(model, [(layer, head)], fill).finish(contexts, x, layer)
-            rise[:, layer, head] = squared_error(weights, contexts).mean(dim=-1) - full
-    return rise
-
-
-def shares(rise: Tensor) -> Tensor:
-    """Each head's share of its layer's importance, max(rise, 0) over its sum, (M, L, H).
-
-    NaN for a layer none of whose heads raises the risk when masked.
-    """
-    positive = rise.clamp(min=0)
-    return positive / positive.nansum(dim=-1, keepdim=True)
-
-
-def entropy(share: Tensor) -> Tensor:
-    """Normalised entropy of a layer's shares, (M, L): 0 for one head, 1 for equal heads."""
-    count = share.isfinite().sum(dim=-1)
-    nats = -torch.special.xlogy(share, share).nansum(dim=-1)
-    return torch.where(count > 1, nats / count.clamp(min=2).log(), torch.nan)
+            masked[:, layer, head] = squared_error(weights, contexts)
+    return Importance(full, masked)

@@ -1,10 +1,16 @@
-"""Pages that are generated: the scorecard, and how everything was run, as Markdown."""
+"""Text that is generated from results and settings, as Markdown: nothing is typed by hand."""
 
 from importlib.metadata import version
 from time import gmtime, strftime
 
-from icl.checkpoints import catalogue, load
+from icl.checkpoints import Checkpoint, catalogue, load
+from icl.claims import Verdict
+from icl.contexts import Contexts
+from icl.heads import AVERAGES, Importance
 from icl.markdown import table
+from icl.predictors import LinearPredictor
+from icl.risk import compare, excess_risk, over_seeds, summarise
+from icl.sweeps import EXPERIMENTS
 
 STACK = ("torch", "numpy", "scikit-learn", "matplotlib", "papermill", "jupyter-book")
 
@@ -13,26 +19,17 @@ def scorecard(found: list[tuple[str, dict]]) -> str:
     """Every claim the chapters judged: (chapter, verdict) pairs to one table."""
     rows = []
     for chapter, verdict in found:
-        for row in verdict["rows"]:
-            estimate = row["estimate"]
-            interval = f"{estimate['mean']:.2f} [{estimate['low']:.2f}, {estimate['high']:.2f}]"
-            rows.append(
-                [
-                    f"[{verdict['id']}]({chapter})",
-                    verdict["statement"],
-                    f"**{verdict['outcome']}**",
-                    f"{row['setting']}, {row['seeds']} seeds",
-                    row["statistic"],
-                    interval,
-                    f"> {row['threshold']:g}",
-                ]
-            )
-    # A claim's first three cells are shown once, above its other rows.
-    for i in range(len(rows) - 1, 0, -1):
-        if rows[i][0] == rows[i - 1][0]:
-            rows[i][:3] = ["", "", ""]
-    header = ["claim", "what it says", "verdict", "setting", "statistic", "mean [95 %]", "needed"]
-    return table(header, rows)
+        claim = [
+            f"[{verdict['id']}]({chapter})",
+            f"{verdict['statement']} ({verdict['paper']})",
+            f"**{verdict['outcome']}**",
+        ]
+        for criterion in verdict["criteria"]:
+            numbers = [f"`{name}` {value}" for name, value in criterion["settings"].items()]
+            needed = f"{criterion['statistic']}, above {criterion['threshold']:g}"
+            rows.append([*claim, needed, "<br>".join(numbers)])
+            claim = ["", "", ""]  # said once, above the claim's other criteria
+    return table(["claim", "what it says", "verdict", "needed", "mean over seeds [95 %]"], rows)
 
 
 def runs(executed: dict[str, dict]) -> str:
@@ -69,3 +66,95 @@ def models() -> str:
 def versions() -> str:
     """Versions of the packages this site was built with."""
     return table(["package", "version"], [[name, version(name)] for name in STACK])
+
+
+def settings() -> str:
+    """Every setting of every experiment, and whether a paper or this book chose it."""
+    ours, paper = "our choice", "paper"
+    same = len(EXPERIMENTS) * ["same"]
+    rows = [
+        ["sparse linear regression, Gaussian features and noise", *same, paper],
+        ["multi-head attention, several layers", *same, paper],
+        ["linear attention, no MLP, no normalisation", *same, ours],
+        ["Adam, warm-up, then a cosine to zero; gradients clipped per model", *same, ours],
+        ["loss: excess risk, its query expectation in closed form", *same, ours],
+    ]
+    configs = [experiment.config.to_dict() for experiment in EXPERIMENTS.values()]
+    for part in configs[0]:
+        for name in configs[0][part]:
+            values = [_plain(config[part][name]) for config in configs]
+            rows.append([f"{part}: `{name}`", *values, ours])
+    seeds = [_plain(experiment.seeds) for experiment in EXPERIMENTS.values()]
+    rows.append(["training seeds", *seeds, ours])
+    return table(["setting", *(f"`{name}`" for name in EXPERIMENTS), "chosen by"], rows)
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, tuple):
+        return ", ".join(map(str, value)) or "identity"
+    return str(value)
+
+
+def finding(verdicts: list[Verdict]) -> str:
+    """One sentence per verdict, with its deciding numbers."""
+    sentences = []
+    for verdict in verdicts:
+        name = verdict.claim.criteria[0].statistic
+        numbers = [f"{row[0]} {row[2]}" for row in verdict.rows if row[1] == name]
+        sentences.append(
+            f"**{verdict.claim.statement}** {verdict.outcome.capitalize()}: the {name} is "
+            f"{'; '.join(numbers)} (mean over seeds [95 %]; needed: above "
+            f"{verdict.claim.criteria[0].threshold:g})."
+        )
+    return "\n\n".join(sentences)
+
+
+def standings(
+    models: dict[str, Checkpoint],
+    batches: dict[str, Contexts],
+    baselines: dict[str, dict[str, LinearPredictor]],
+) -> str:
+    """Risk of every model, over its seeds, beside its baselines' on the same contexts."""
+    rows = []
+    for name, checkpoint in models.items():
+        contexts = batches[name]
+        risks = excess_risk(checkpoint.model, contexts)
+        medians = risks.median(dim=-1).values
+        rows.append([f"`{name}`", over_seeds(risks.mean(dim=-1)), f"{medians.mean():.3f}", ""])
+        for baseline, predictor in baselines[name].items():
+            risk = excess_risk(predictor, contexts)
+            summary = summarise(risk)
+            difference = compare(risks.mean(dim=0), risk)
+            rows.append([baseline, summary, f"{summary.median:.3f}", difference])
+    return table(
+        ["predictor", "mean excess risk [95 %]", "median", "model minus this one, paired [95 %]"],
+        rows,
+    )
+
+
+def robustness(by_fill: dict[str, dict[str, Importance]]) -> str:
+    """The deciding statistics under every way to mask a head and to average over contexts."""
+    rows = []
+    for fill, found in by_fill.items():
+        for average in AVERAGES:
+            for name, importance in found.items():
+                i = importance.by(average)
+                statistics = (
+                    i.smallest_first,
+                    i.shares[:, 0].amin(dim=-1),
+                    i.top_later,
+                    i.contrast,
+                )
+                rows.append([f"`{name}`", fill, average, *map(over_seeds, statistics)])
+    return table(
+        [
+            "model",
+            "masked head puts out",
+            "average over contexts",
+            "smallest relative rise, layer 1",
+            "smallest share, layer 1",
+            "smallest top share, later layers",
+            "entropy contrast",
+        ],
+        rows,
+    )

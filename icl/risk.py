@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.stats import t as student_t
+from scipy.special import stdtrit
 from torch import Tensor
 
 from icl.contexts import Contexts
@@ -24,7 +24,8 @@ class Estimate:
     median: float
 
     def __str__(self) -> str:
-        return f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}]"
+        text = f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}]"
+        return text.replace("-", "\N{MINUS SIGN}")
 
 
 def excess_risk(predictor: Predictor, contexts: Contexts, queries: Tensor | None = None) -> Tensor:
@@ -77,5 +78,5 @@ def over_seeds(values: Tensor) -> Estimate:
     """
     x = values.detach().double().cpu().numpy()
     require(x.ndim == 1 and len(x) > 1, f"values of shape {x.shape}: at least two seeds are needed")
-    half = student_t.ppf(0.975, len(x) - 1) * x.std(ddof=1) / np.sqrt(len(x))
+    half = stdtrit(len(x) - 1, 0.975) * x.std(ddof=1) / np.sqrt(len(x))
     return Estimate(x.mean(), x.mean() - half, x.mean() + half, float(np.median(x)))

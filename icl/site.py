@@ -5,17 +5,18 @@ import os
 import re
 import shutil
 import subprocess
-import sys
+import sysconfig
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import nbformat
 import yaml
 
 from icl import pages
-from icl.chapters import Chapter, Failed, chapters, digest, execute, toc, verdicts
-from icl.errors import require
+from icl.chapters import Chapter, chapters, digest, execute, toc, verdicts
+from icl.errors import Failed, require
 
 AT_ONCE = 2  # chapters executed side by side
 
@@ -57,7 +58,10 @@ def _execute_changed(folder: Path, done: Path, say: Callable) -> dict[str, Path]
         require(any(p.exists() for p in pages_there), f"_toc.yml lists book/{name}: no such page")
     files = {name: done / f"{name}.ipynb" for name in found}
     stale = {name: c for name, c in found.items() if not _is_current(c, files[name])}
-    with ProcessPoolExecutor(AT_ONCE) as pool:
+    # Side by side, each chapter gets its share of the cores: more threads only wait.
+    share = max(1, (os.cpu_count() or 1) // AT_ONCE)
+    limit = partial(os.environ.setdefault, "OMP_NUM_THREADS", str(share))
+    with ProcessPoolExecutor(AT_ONCE, initializer=limit) as pool:
         running = {}
         for name, chapter in stale.items():
             say(f"executing {name} ...")
@@ -113,11 +117,9 @@ def repository(folder: Path) -> str | None:
 def _jupyter_book(stage: Path, out: Path) -> None:
     """Run jupyter-book, nitpicky and with warnings as errors; only its complaints are shown."""
     shutil.rmtree(out, ignore_errors=True)
-    command = ["-m", "jupyter_book", "build", str(stage), "--path-output", str(out)]
-    strict = ["-n", "-W", "--keep-going", "-q"]
-    done = subprocess.run(
-        [sys.executable, *command, *strict], capture_output=True, text=True, check=False
-    )
+    program = Path(sysconfig.get_path("scripts")) / "jupyter-book"
+    command = [program, "build", stage, "--path-output", out, "-n", "-W", "--keep-going", "-q"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         plain = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout + done.stderr)
         complaints = [s for s in plain.splitlines() if "WARNING" in s or "ERROR" in s]

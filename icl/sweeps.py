@@ -2,9 +2,12 @@
 
 import sys
 import time
+from collections import deque
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from icl import checkpoints
@@ -61,7 +64,8 @@ EXPERIMENTS = {
 def run(name: str, experiment: Experiment, output: Path, device: str = "cpu") -> None:
     """Train an experiment into `output`; resume what was cut, skip what is finished.
 
-    The progress bar shows the mean excess risk over seeds and the time left, on stderr.
+    The progress bar shows the time left and the median excess risk of the last 100 steps'
+    batches: single contexts can raise a batch's mean by orders of magnitude.
     """
     config, seeds = experiment.config, experiment.seeds
     if output.exists():
@@ -73,13 +77,13 @@ def run(name: str, experiment: Experiment, output: Path, device: str = "cpu") ->
     with tqdm(
         total=config.recipe.steps, desc=name, unit="step", dynamic_ncols=True, file=sys.stderr
     ) as bar:
-        risk = None
+        recent = deque(maxlen=100)
 
-        def report(step, losses):
-            nonlocal risk
-            batch = losses.mean().item()
-            risk = batch if risk is None else 0.99 * risk + 0.01 * batch
-            bar.set_postfix(risk=f"{risk:.4f}", refresh=False)
+        def report(step: int, losses: Tensor) -> None:
+            if not recent:  # a resumed run: its rate and time left count from here
+                bar.initial = bar.n = step - 1
+            recent.append(losses.median())
+            bar.set_postfix(risk=f"{torch.stack(list(recent)).median():.4f}", refresh=False)
             bar.update(step - bar.n)
 
         trainer = train(config, seeds, state, device, report)

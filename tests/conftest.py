@@ -1,0 +1,30 @@
+import pytest
+import torch
+from hypothesis import settings
+
+from icl.tasks import SparseLinear
+from icl.transformer import Architecture, build
+
+# One property per test: the number of examples, not the clock, bounds the search.
+settings.register_profile("icl", max_examples=20, deadline=None, derandomize=True)
+settings.load_profile("icl")
+torch.set_num_threads(1)
+
+
+@pytest.fixture
+def task():
+    """A small task with a full covariance, so that a missing Σ shows."""
+    sigma = (
+        (1.0, 0.5, 0.2, 0.0),
+        (0.5, 2.0, -0.3, 0.1),
+        (0.2, -0.3, 0.7, 0.0),
+        (0.0, 0.1, 0.0, 1.5),
+    )
+    return SparseLinear(d=4, s=2, n=9, noise=0.7, values="gaussian", covariance=sigma)
+
+
+@pytest.fixture
+def model():
+    """Two small models with unequal head counts, float64."""
+    config = Architecture(d=4, heads=(3, 1, 2), d_head=3, d_model=7)
+    return build(config, 2).initialise((5, 6), 1.0).double()

@@ -1,0 +1,70 @@
+"""Risk and intervals."""
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from icl.contexts import draw, draw_queries
+from icl.errors import Refused
+from icl.estimators import OLS, Ridge
+from icl.predictors import Predictor
+from icl.risk import compare, excess_risk, over_seeds, squared_error, summarise
+
+
+class ByAnswers(Predictor):
+    """A linear predictor that hides its weights."""
+
+    def __init__(self, inner):
+        self.inner = inner
+
+    def predict(self, contexts, queries):
+        return self.inner.predict(contexts, queries)
+
+
+def test_closed_form_equals_the_average_over_queries(task):
+    contexts = draw(task, 8, "evaluate", seed=0)
+    queries = draw_queries(task, 8, 50_000, "evaluate", seed=0)
+    exact = excess_risk(Ridge(0.2), contexts)
+    sampled = excess_risk(ByAnswers(Ridge(0.2)), contexts, queries)
+    # The squared error of a Gaussian query has standard deviation √2 of its mean.
+    assert ((sampled / exact - 1).abs() < 5 * (2 / 50_000) ** 0.5).all()
+    with pytest.raises(Refused, match="needs queries"):
+        excess_risk(ByAnswers(Ridge(0.2)), contexts)
+
+
+def test_risk_is_zero_at_the_truth_and_uses_sigma(task):
+    contexts = draw(task, 8, "evaluate", seed=0)
+    assert not squared_error(contexts.w, contexts).any()
+    shift = torch.tensor([1.0, 0, 0, 0], dtype=torch.float64)
+    assert squared_error(contexts.w + shift, contexts) == pytest.approx(task.sigma[0, 0])
+    assert squared_error(contexts.w - shift.roll(1), contexts) == pytest.approx(task.sigma[1, 1])
+
+
+def test_bootstrap_interval_is_the_textbook_one_for_many_contexts():
+    values = torch.from_numpy(np.random.default_rng(0).exponential(2.0, 4000))
+    ours = summarise(values)
+    half = 1.96 * values.std().item() / 4000**0.5
+    assert ours.mean == pytest.approx(values.mean().item())
+    assert ours.high - ours.low == pytest.approx(2 * half, rel=0.06)
+    assert ours.low < ours.mean < ours.high
+    assert ours.median == pytest.approx(2 * np.log(2), rel=0.05)
+
+
+def test_paired_comparison_is_tighter_than_the_parts(task):
+    contexts = draw(task, 500, "evaluate", seed=0)
+    risks = [excess_risk(p, contexts) for p in (OLS(), Ridge(0.01))]
+    paired = compare(*risks)
+    assert paired.mean == pytest.approx((risks[0] - risks[1]).mean().item())
+    assert paired.high - paired.low < summarise(risks[0]).high - summarise(risks[0]).low
+    with pytest.raises(Refused, match="same contexts"):
+        compare(risks[0], risks[1][:9])
+
+
+def test_interval_over_seeds_is_student_s():
+    values = torch.tensor([1.0, 2.0, 4.0, 4.5, 9.0], dtype=torch.float64)
+    ours = over_seeds(values)
+    low, high = stats.ttest_1samp(values.numpy(), 0).confidence_interval(0.95)
+    assert (ours.low, ours.high) == (pytest.approx(low), pytest.approx(high))
+    with pytest.raises(Refused, match="two seeds"):
+        over_seeds(values[:1])

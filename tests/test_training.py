@@ -1,0 +1,159 @@
+"""Training: the loss, the schedule, batches of models, and resuming to the bit."""
+
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from dataclasses import replace
+
+import pytest
+import torch
+
+from icl.contexts import draw, draw_queries
+from icl.errors import Refused
+from icl.risk import excess_risk
+from icl.tasks import SparseLinear
+from icl.training import Configuration, Recipe, Trainer, clip_per_model, train
+from icl.transformer import Architecture
+
+SMALL = Configuration(
+    SparseLinear(d=4, s=2, n=12, values="sphere"),
+    Architecture(d=4, heads=(2, 3), d_head=3, d_model=6),
+    Recipe(steps=30, batch=8, weight_decay=1e-3),
+)
+
+
+def weights(trainer):
+    return list(trainer.model.parameters())
+
+
+def test_training_learns():
+    """One layer on an easy task comes close to the optimum, far below the zero predictor."""
+    config = Configuration(
+        SparseLinear(d=2, s=2, n=20, noise=0.1, values="sphere"),
+        Architecture(d=2, heads=(1,), d_head=3, d_model=4),
+        Recipe(steps=400, batch=64, lr=2e-2),
+    )
+    trainer = train(config, (0, 1))
+    assert (trainer.losses[0] > 1.5).all()
+    assert (trainer.losses[-50:].mean(dim=0) < 0.5).all()
+
+
+def test_seeds_together_equal_seeds_alone():
+    together = train(SMALL, (3, 7))
+    for m, seed in enumerate((3, 7)):
+        alone = train(SMALL, (seed,))
+        assert torch.allclose(together.losses[:, m], alone.losses[:, 0], rtol=1e-4)
+        for a, b in zip(weights(together), weights(alone), strict=True):
+            assert torch.allclose(a[m], b[0], rtol=1e-3, atol=1e-5)
+
+
+def test_killed_and_resumed_training_ends_with_the_same_bits(tmp_path):
+    """SIGKILL at some instant after a save, several times; then run to the end."""
+    config = replace(SMALL, recipe=replace(SMALL.recipe, steps=400))
+    state = tmp_path / "run.state"
+    program = textwrap.dedent(
+        f"""
+        import torch, icl.training as training
+        from icl.training import *
+        torch.set_num_threads(1)
+        training.SAVE_EVERY = 0.05
+        config = Configuration.from_dict({config.to_dict()!r})
+        report = lambda step, _: print(step, flush=True)
+        training.train(config, (0, 1), training.Path({str(state)!r}), report=report)
+        """
+    )
+    reached = []
+    for _ in range(2):
+        running = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE)
+        reached.append(int(running.stdout.readline()))
+        time.sleep(0.3)
+        running.send_signal(signal.SIGKILL)
+        running.wait()
+        running.stdout.close()
+    assert state.exists()
+    assert reached[1] > 1, "the second run did not resume"
+    resumed = train(config, (0, 1), state)
+    whole = train(config, (0, 1))
+    assert torch.equal(resumed.losses, whole.losses)
+    assert all(torch.equal(a, b) for a, b in zip(weights(resumed), weights(whole), strict=True))
+
+
+def test_loss_is_the_expectation_over_queries(task):
+    trainer = Trainer(SMALL, (0,))
+    contexts = draw(task, 6, "evaluate", seed=0, tokens=True)
+    queries = draw_queries(task, 6, 40_000, "evaluate", seed=0)
+    model = trainer.model.double()
+    errors = model.predict(contexts, queries)[0]
+    errors = (errors - torch.einsum("bqd,bd->bq", queries, contexts.w)).square()
+    standard_error = errors.std(dim=1) / errors.shape[1] ** 0.5
+    gap = (excess_risk(model, contexts)[0] - errors.mean(dim=1)).abs()
+    assert (gap < 4 * standard_error).all()
+
+
+@pytest.mark.parametrize("attention", ["softmax", "relu"])
+def test_token_models_train_too(attention):
+    config = replace(SMALL, architecture=replace(SMALL.architecture, attention=attention))
+    losses = train(config, (0,)).losses
+    assert losses.isfinite().all()
+    assert not torch.equal(losses[0], losses[-1])
+
+
+def test_the_rate_warms_up_then_falls_to_zero():
+    recipe = Recipe(steps=1000, lr=0.5, warmup=0.1)
+    rates = [recipe.rate(step) for step in range(1000)]
+    assert rates.index(max(rates)) == 100
+    assert max(rates) == pytest.approx(0.5)
+    assert rates[0] < 0.01
+    assert rates[-1] < 1e-4
+    assert rates[100:] == sorted(rates[100:], reverse=True)
+
+
+def test_clipping_bounds_each_model_s_own_norm():
+    before = [torch.tensor([[3.0], [0.03], [torch.nan]]), torch.tensor([[4.0], [0.04], [1.0]])]
+    parameters = [torch.zeros(3, 1, requires_grad=True) for _ in before]
+    for p, g in zip(parameters, before, strict=True):
+        p.grad = g.clone()
+    clip_per_model(parameters, 1.0)
+    after = torch.cat([p.grad for p in parameters], dim=1)
+    assert torch.allclose(after[0], torch.tensor([0.6, 0.8]))
+    assert torch.equal(after[1], torch.tensor([0.03, 0.04]))
+
+
+def test_coupled_and_decoupled_decay_are_different_things():
+    decoupled = replace(SMALL, recipe=replace(SMALL.recipe, decoupled=True))
+    none = replace(SMALL, recipe=replace(SMALL.recipe, weight_decay=0.0))
+    ends = [weights(train(config, (0,)))[0] for config in (SMALL, decoupled, none)]
+    assert not torch.allclose(ends[0], ends[1])
+    assert not torch.allclose(ends[1], ends[2], atol=1e-7)
+
+
+def test_the_hash_sees_every_setting_and_survives_a_round_trip():
+    assert Configuration.from_dict(SMALL.to_dict()) == SMALL
+    assert Configuration.from_dict(SMALL.to_dict()).hash == SMALL.hash
+    for part in ("task", "architecture", "recipe"):
+        for name, value in SMALL.to_dict()[part].items():
+            other = {
+                "values": "signs", "covariance": (1.0, 1.0, 2.0, 1.0), "heads": (2, 2),
+                "attention": "relu", "betas": (0.8, 0.9), "decoupled": True, "s": 1, "d": None,
+                "warmup": 0.2,
+            }.get(name, value * 2 if isinstance(value, (int, float)) else value)  # fmt: skip
+            if other is None:
+                continue
+            changed = replace(SMALL, **{part: replace(getattr(SMALL, part), **{name: other})})
+            assert changed.hash != SMALL.hash, name
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: Recipe(steps=0), "steps=0"),
+        (lambda: Recipe(warmup=1.0), "warmup=1.0"),
+        (lambda: Configuration(SparseLinear(d=4, s=1), Architecture(d=5)), "d=5"),
+        (lambda: Trainer(SMALL, ()), "at least one seed"),
+    ],
+)
+def test_bad_settings_are_refused(make, words):
+    with pytest.raises(Refused, match=words):
+        make()
