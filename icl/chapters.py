@@ -111,7 +111,8 @@ def toc(folder: Path) -> list[str]:
 def execute(chapter: Chapter, parameters: dict, output: Path) -> None:
     """Execute a chapter into `output`, which appears only when every cell has run.
 
-    Raises `Failed` with the chapter, the cell and its error.
+    Raises `Refused` where the chapter refuses a parameter's value, and `Failed` with the
+    chapter, the cell and the traceback where it breaks.
     """
     parameters = {p.name: p.default for p in chapter.parameters()} | parameters
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -131,9 +132,13 @@ def execute(chapter: Chapter, parameters: dict, output: Path) -> None:
                 extra_arguments=["--log-level=40"],  # errors only: no notes on its transport
             )
     except papermill.PapermillExecutionError as error:
-        raise Failed(
-            f"{chapter.name}, cell {error.cell_index + 1}: {error.ename}: {error.evalue}"
-        ) from None
+        if error.ename == Refused.__name__:
+            raise Refused(error.evalue) from None
+        # Counted from 1 as in the source, which lacks the injected cell.
+        number = error.cell_index + (0 if parameters else 1)
+        traceback = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(error.traceback))
+        what = f"{chapter.name}, cell {number}: {error.ename}: {error.evalue}"
+        raise Failed(f"{what}\n{traceback}") from None
     except Exception as error:
         raise Failed(f"{chapter.name}: {type(error).__name__}: {error}") from None
     notebook = nbformat.read(unfinished, as_version=4)

@@ -55,6 +55,7 @@ class Contexts:
 
 def generator(stream: str, seed: int, step: int) -> np.random.Generator:
     """The random generator of one (stream, seed, step); no two of them share numbers."""
+    require(seed >= 0, f"seed={seed}: allowed are 0 and above")
     key = (STREAMS.index(choose("stream", stream, STREAMS)), step)
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
 

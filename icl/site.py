@@ -111,7 +111,8 @@ def repository(folder: Path) -> str | None:
         with contextlib.suppress(OSError):
             address = subprocess.run(ask, capture_output=True, text=True, check=False).stdout
     address = re.sub(r"^git@([^:]+):", r"https://\1/", address.strip()).removesuffix(".git")
-    return address if re.fullmatch(r"https://[\w.-]+/[\w.-]+/[\w.-]+", address) else None
+    known = r"https://(github\.com|gitlab\.com)/[\w.-]+/[\w.-]+"  # hosts the theme can link to
+    return address if re.fullmatch(known, address) else None
 
 
 def _jupyter_book(stage: Path, out: Path) -> None:

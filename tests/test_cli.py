@@ -1,0 +1,106 @@
+"""The command: what a user types, and what a user mistypes."""
+
+import sys
+
+import pytest
+
+from icl import checkpoints, cli
+from icl.checkpoints import load
+
+
+@pytest.fixture
+def icl(monkeypatch, capsys):
+    """Run `icl ARGUMENTS`; returns exit status, stdout, stderr."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["icl", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        return stop.value.code or 0, *capsys.readouterr()
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["biuld"], "did you mean build?"),
+        (["run", "head-utilisation"], "did you mean head-utilization?"),
+        (["run", "head-utilization", "--context", "5"], "did you mean --contexts?"),
+        (["run", "head-utilization", "--colour", "5"], "--contexts, --examples, --seed"),
+        (["run", "head-utilization", "--contexts", "many"], "'many' is not a valid integer"),
+        (["run", "head-utilization", "--contexts"], "requires an argument"),
+        (["run", "head-utilization", "512"], "unexpected extra argument"),
+        (["train", "flagshp"], "did you mean flagship?"),
+        (["train"], "Missing argument 'NAME'"),
+        (["train", "flagship", "--seeds", "a,b"], "whole numbers separated by commas"),
+        (["train", "flagship", "--steps", "0"], "--steps"),
+        (["train", "flagship", "--device", "gpu"], "allowed are cpu"),
+        (["train", "flagship", "--output", "model.pt"], "must end in .safetensors"),
+        (["verify", "flagship2"], "did you mean flagship?"),
+        (["verify", "none.safetensors"], "no such file"),
+        (["list", "--all"], "--help"),
+    ],
+)
+def test_mistakes_exit_2_with_one_line(icl, arguments, words):
+    status, out, err = icl(*arguments)
+    assert status == 2
+    assert not out
+    assert err.startswith("icl: ")
+    assert err.count("\n") == 1
+    assert words in err
+
+
+@pytest.mark.parametrize(
+    "command", ["", "list", "run", "run head-utilization", "run setup", "train", "verify", "build"]
+)
+def test_help_reads_well(icl, command):
+    status, out, _ = icl(*command.split(), "--help")
+    assert status == 0
+    assert out.startswith(f"Usage: icl {command}".rstrip())
+    assert max(map(len, out.splitlines())) <= 80
+    if command.startswith("run "):
+        assert "INTEGER" in out
+        assert "[default: " in out
+
+
+def test_list_names_chapters_parameters_and_models(icl):
+    status, out, _ = icl("list")
+    assert status == 0
+    for word in ("head-utilization: ", "--contexts", "(default 1024)", "setup: ", "--nonzero"):
+        assert word in out
+    for name in checkpoints.catalogue():
+        assert f"{load(name).risks[0]:.3f}" in out
+
+
+def test_train_writes_a_file_that_verifies_and_is_not_trained_twice(icl, tmp_path):
+    file = tmp_path / "mine.safetensors"
+    again = ["train", "workhorse-3", "--steps", 4, "--seeds", "100,101", "--output", file]
+    status, out, err = icl(*again)
+    assert status == 0, err
+    assert "mean excess risk" in out
+    assert "risk=" in err
+    assert load(file).seeds == (100, 101)
+    assert list(tmp_path.iterdir()) == [file], "the state must be gone once the model is there"
+    status, out, _ = icl(*again)
+    assert (status, "trained already" in out) == (0, True)
+    status, out, _ = icl("verify", file)
+    assert (status, out.count("same")) == (0, 2)
+
+
+def test_verify_fails_for_a_file_from_elsewhere(icl, tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoints, "REPLAY_TOLERANCE", -1.0)
+    status, out, _ = icl("verify", "workhorse-3")
+    assert status == 1
+    assert "DIFFERENT" in out
+
+
+def test_commands_that_need_the_book_say_so_elsewhere(icl, tmp_path, monkeypatch):
+    from icl import chapters
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(chapters, "__file__", str(tmp_path / "site-packages" / "icl" / "x.py"))
+    status, _, err = icl("build")
+    assert status == 2
+    assert "not inside a checkout" in err
