@@ -3,7 +3,7 @@
 import hashlib
 import json
 import platform
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +70,28 @@ def finished(name: str, trainer: Trainer) -> Checkpoint:
             "torch": torch.__version__,
             "numpy": np.__version__,
         },
+    )
+
+
+def join(first: Checkpoint, second: Checkpoint) -> Checkpoint:
+    """One checkpoint with the seeds of both, which must be of one configuration."""
+    require(
+        first.config == second.config and not set(first.seeds) & set(second.seeds),
+        f"seeds {first.seeds} and {second.seeds}: only checkpoints of one configuration and "
+        "different seeds can be joined",
+    )
+    seeds = first.seeds + second.seeds
+    model = build(first.config.architecture, len(seeds)).requires_grad_(False)
+    states = first.model.state_dict(), second.model.state_dict()
+    model.load_state_dict({name: torch.cat([s[name] for s in states]) for name in states[0]})
+    return replace(
+        first,
+        model=model,
+        seeds=seeds,
+        first_losses=torch.cat([first.first_losses, second.first_losses], dim=1),
+        curve=torch.cat([first.curve, second.curve], dim=1),
+        risks=torch.cat([first.risks, second.risks]),
+        seconds=first.seconds + second.seconds,
     )
 
 

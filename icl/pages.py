@@ -145,7 +145,9 @@ def robustness(by_fill: dict[str, dict[str, Importance]]) -> str:
                     i.top_later,
                     i.contrast,
                 )
-                rows.append([f"`{name}`", fill, average, *map(over_seeds, statistics)])
+                largest = i.relative[:, 0].nan_to_num(0).amax(dim=-1).median()
+                estimates = map(over_seeds, statistics)
+                rows.append([f"`{name}`", fill, average, *estimates, f"{largest:.0e}"])
     return table(
         [
             "model",
@@ -155,6 +157,7 @@ def robustness(by_fill: dict[str, dict[str, Importance]]) -> str:
             "smallest share, layer 1",
             "smallest top share, later layers",
             "entropy contrast",
+            "largest relative rise, layer 1 (median over seeds)",
         ],
         rows,
     )

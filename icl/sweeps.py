@@ -11,8 +11,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from icl import checkpoints
+from icl.errors import require
 from icl.tasks import SparseLinear
-from icl.training import Configuration, Recipe, train
+from icl.training import Configuration, Recipe, Trainer, train
 from icl.transformer import Architecture
 
 
@@ -56,28 +57,46 @@ EXPERIMENTS = {
     "flagship": Experiment(
         "the larger size: 16 features, 3 layers of 8 heads",
         Configuration(FLAGSHIP, Architecture(16, (8,) * 3, 17, 64), Recipe(steps=40_000, batch=64)),
-        seeds=(0, 1, 2),
+        SEEDS,
     ),
 }
 
 
 def run(name: str, experiment: Experiment, output: Path, device: str = "cpu") -> None:
-    """Train an experiment into `output`; resume what was cut, skip what is finished.
-
-    The progress bar shows the time left and the median excess risk of the last 100 steps'
-    batches: single contexts can raise a batch's mean by orders of magnitude.
-    """
-    config, seeds = experiment.config, experiment.seeds
+    """Train the seeds of an experiment that `output` does not have yet; resume what was cut."""
+    config, done = experiment.config, None
     if output.exists():
-        there = checkpoints.load(output)
-        if (there.config.hash, there.seeds) == (config.hash, seeds):
-            print(f"{name} is trained already: {output}")
-            return
-    state = output.with_name(f".{output.stem}-{config.hash}-{'-'.join(map(str, seeds))}.state")
+        done = checkpoints.load(output)
+        require(
+            done.config == config,
+            f"output={output}: holds another configuration; name another file with --output",
+        )
+    missing = tuple(seed for seed in experiment.seeds if not done or seed not in done.seeds)
+    if not missing:
+        print(f"{name} is trained already: {output}")
+        return
+    state = output.with_name(f".{output.stem}-{config.hash}-{'-'.join(map(str, missing))}.state")
+    trainer = _train_with_bar(name, config, missing, state, device)
+    checkpoint = checkpoints.finished(output.stem, trainer)
+    checkpoints.save(checkpoints.join(done, checkpoint) if done else checkpoint, output)
+    state.unlink(missing_ok=True)
+    risks = ", ".join(f"{risk:.4f}" for risk in checkpoint.risks)
+    print(f"{name}: mean excess risk {risks} (seeds {', '.join(map(str, missing))})")
+    print(f"trained in {time.strftime('%H:%M:%S', time.gmtime(trainer.seconds))}: {output}")
+
+
+def _train_with_bar(
+    name: str, config: Configuration, seeds: tuple[int, ...], state: Path, device: str
+) -> Trainer:
+    """Train behind a progress bar on stderr, with the time left and the recent risk.
+
+    The risk is the median over the last 100 steps' batches: single contexts can raise a
+    batch's mean by orders of magnitude.
+    """
+    recent = deque(maxlen=100)
     with tqdm(
         total=config.recipe.steps, desc=name, unit="step", dynamic_ncols=True, file=sys.stderr
     ) as bar:
-        recent = deque(maxlen=100)
 
         def report(step: int, losses: Tensor) -> None:
             if not recent:  # a resumed run: its rate and time left count from here
@@ -86,10 +105,4 @@ def run(name: str, experiment: Experiment, output: Path, device: str = "cpu") ->
             bar.set_postfix(risk=f"{torch.stack(list(recent)).median():.4f}", refresh=False)
             bar.update(step - bar.n)
 
-        trainer = train(config, seeds, state, device, report)
-    checkpoint = checkpoints.finished(name, trainer)
-    checkpoints.save(checkpoint, output)
-    state.unlink(missing_ok=True)
-    risks = ", ".join(f"{risk:.4f}" for risk in checkpoint.risks)
-    print(f"{name}: mean excess risk {risks} (seeds {', '.join(map(str, seeds))})")
-    print(f"trained in {time.strftime('%H:%M:%S', time.gmtime(trainer.seconds))}: {output}")
+        return train(config, seeds, state, device, report)

@@ -89,6 +89,21 @@ def test_train_writes_a_file_that_verifies_and_is_not_trained_twice(icl, tmp_pat
     assert (status, out.count("same")) == (0, 2)
 
 
+def test_train_adds_missing_seeds_and_refuses_another_configuration(icl, tmp_path):
+    file = tmp_path / "mine.safetensors"
+    base = ["train", "workhorse-3", "--output", file]
+    assert icl(*base, "--steps", 4, "--seeds", "100")[0] == 0
+    alone = load(file)
+    assert icl(*base, "--steps", 4, "--seeds", "100,7")[0] == 0
+    both = load(file)
+    assert both.seeds == (100, 7)
+    assert both.risks[0] == alone.risks[0]
+    assert icl("verify", file)[0] == 0
+    status, _, err = icl(*base, "--steps", 5, "--seeds", "100")
+    assert (status, "holds another configuration" in err) == (2, True)
+    assert load(file).seeds == (100, 7)
+
+
 def test_verify_fails_for_a_file_from_elsewhere(icl, tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoints, "REPLAY_TOLERANCE", -1.0)
     status, out, _ = icl("verify", "workhorse-3")
