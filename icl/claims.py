@@ -105,11 +105,11 @@ class Verdict:
 
     @property
     def outcome(self) -> str:
-        """Reproduced in all settings, in some (under conditions), or not; else undecided."""
+        """Reproduced in all settings, in some (under conditions), or rejected; else undecided."""
         decisions = set(self.settings.values())
-        if len(decisions) == 1:
-            return decisions.pop()
-        return CONDITIONAL if REPRODUCED in decisions else UNDECIDED
+        if REPRODUCED in decisions:
+            return REPRODUCED if len(decisions) == 1 else CONDITIONAL
+        return NOT_REPRODUCED if NOT_REPRODUCED in decisions else UNDECIDED
 
     def to_dict(self) -> dict:
         """What the scorecard needs, as plain data."""

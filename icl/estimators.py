@@ -13,7 +13,7 @@ from icl.predictors import LinearPredictor
 from icl.risk import excess_risk
 from icl.tasks import SparseLinear
 
-TUNING_CONTEXTS = 4096
+TUNING_CONTEXTS = 2048
 
 
 class OLS(LinearPredictor):
@@ -134,8 +134,8 @@ def tuned_ridge(task: SparseLinear) -> Ridge:
 
 
 def tuned_lasso(task: SparseLinear) -> Lasso:
-    """Lasso with its penalty chosen on a grid of ratio 1.3 from 1e-3 to 10."""
-    return tune((Lasso(p, tolerance=1e-5) for p in _grid(1e-3, 10, 1.3)), task)
+    """Lasso with its penalty chosen on a grid of ratio 1.5 from 1e-3 to 10."""
+    return tune((Lasso(p, tolerance=1e-4) for p in _grid(1e-3, 10, 1.5)), task)
 
 
 def tuned_gd(task: SparseLinear, steps: int) -> GradientDescent:

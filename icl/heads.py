@@ -107,12 +107,21 @@ class Importance:
 
 @torch.no_grad()
 def importance(model: LinearTransformer, contexts: Contexts, fill: str = "zero") -> Importance:
-    """Mask every head of a model in turn, on the same contexts."""
+    """Mask every head of a model in turn, on the same contexts, as `mask` would.
+
+    What a head adds to the hidden states is computed once and taken out again, so that
+    only the layers after it run anew.
+    """
+    choose("fill", fill, FILLS)
     counts = model.config.heads
     full = excess_risk(model, contexts)
     masked = torch.full((model.n_models, len(counts), max(counts), len(contexts)), torch.nan)
     for layer, x in zip(range(len(counts)), model.hidden(contexts), strict=False):
+        added = model.added_by_heads(contexts, x, layer)
+        after = x + added.sum(dim=2)
+        if fill == "mean":
+            added = added - added.mean(dim=1, keepdim=True)
         for head in range(counts[layer]):
-            weights = mask(model, [(layer, head)], fill).finish(contexts, x, layer)
+            weights = model.finish(contexts, after - added[:, :, head], layer + 1)
             masked[:, layer, head] = squared_error(weights, contexts)
     return Importance(full, masked)

@@ -3,6 +3,8 @@
 from importlib.metadata import version
 from time import gmtime, strftime
 
+import torch
+
 from icl.checkpoints import Checkpoint, catalogue, load
 from icl.claims import Verdict
 from icl.contexts import Contexts
@@ -132,6 +134,19 @@ def standings(
     )
 
 
+def fragility(found: dict[str, Importance]) -> str:
+    """The smallest and largest relative rise in every layer, each the median over seeds."""
+    depth = max(i.rise.shape[1] for i in found.values())
+    rows = []
+    for name, importance in found.items():
+        rises = importance.relative
+        ends = rises.nan_to_num(torch.inf).amin(dim=-1), rises.nan_to_num(-1).amax(dim=-1)
+        low, high = (end.median(dim=0).values.tolist() for end in ends)
+        cells = [f"{a + 0:.2g} to {b:.2g}" for a, b in zip(low, high, strict=True)]
+        rows.append([f"`{name}`", *cells, *[""] * (depth - len(cells))])
+    return table(["model", *(f"layer {layer + 1}" for layer in range(depth))], rows)
+
+
 def robustness(by_fill: dict[str, dict[str, Importance]]) -> str:
     """The deciding statistics under every way to mask a head and to average over contexts."""
     rows = []
@@ -145,9 +160,7 @@ def robustness(by_fill: dict[str, dict[str, Importance]]) -> str:
                     i.top_later,
                     i.contrast,
                 )
-                largest = i.relative[:, 0].nan_to_num(0).amax(dim=-1).median()
-                estimates = map(over_seeds, statistics)
-                rows.append([f"`{name}`", fill, average, *estimates, f"{largest:.0e}"])
+                rows.append([f"`{name}`", fill, average, *map(over_seeds, statistics)])
     return table(
         [
             "model",
@@ -157,7 +170,6 @@ def robustness(by_fill: dict[str, dict[str, Importance]]) -> str:
             "smallest share, layer 1",
             "smallest top share, later layers",
             "entropy contrast",
-            "largest relative rise, layer 1 (median over seeds)",
         ],
         rows,
     )

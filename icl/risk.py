@@ -24,8 +24,9 @@ class Estimate:
     median: float
 
     def __str__(self) -> str:
-        text = f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}]"
-        return text.replace("-", "\N{MINUS SIGN}")
+        mean, low, high = (round(x, 3) + 0.0 for x in (self.mean, self.low, self.high))  # no −0
+        text = f"{mean:.3f} [{low:.3f}, {high:.3f}]"
+        return text.replace("-", "\N{MINUS SIGN}").replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def excess_risk(predictor: Predictor, contexts: Contexts, queries: Tensor | None = None) -> Tensor:

@@ -143,12 +143,18 @@ class LinearTransformer(Transformer, LinearPredictor):
         """ŵ (M, B, d) from the hidden states x that enter `layer`, as `hidden` yields them."""
         mix = self._mixer(contexts)
         last = len(self.config.heads) - 1
-        for middle in range(layer, last):
+        # The last layer's output is not needed, but for the mean of each head's.
+        whole = last if self.fill == "zero" else last + 1
+        for middle in range(layer, whole):
             x = x + self._layer(middle, x, x, mix)
-        if self.fill == "mean":  # the mean needs each head's output, which _read never builds
-            answers = (x + self._layer(last, x, x, mix)) @ self.readout[:, None, :, None]
-            return answers[..., :-1, 0]
-        return self._read(last, x, mix)[..., :-1]
+        if max(layer, whole) <= last:
+            return self._read(last, x, mix)[..., :-1]
+        return torch.einsum("mbtd,md->mbt", x, self.readout)[..., :-1]
+
+    def added_by_heads(self, contexts: Contexts, x: Tensor, layer: int) -> Tensor:
+        """What each head of `layer` adds to its input x, (M, B, H, d+1, D)."""
+        z = self._heads(layer, x, x, self._mixer(contexts))
+        return torch.einsum("mbthk,mhkd->mbhtd", z, self.output[layer])
 
     def predict(self, contexts: Contexts, queries: Tensor) -> Tensor:
         """Answers (M, B, q) to the queries (B, q, d), from the statistics."""
