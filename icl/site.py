@@ -10,6 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import yaml
@@ -19,6 +20,16 @@ from icl.chapters import Chapter, chapters, digest, execute, toc, verdicts
 from icl.errors import Failed, require
 
 AT_ONCE = 2  # chapters executed side by side
+# jupyter-book's own redirect names no icon, and browsers then ask for one that is not there.
+FRONT_DOOR = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<title>How Transformers Use Their Heads In Context</title>
+<link rel="icon" href="_static/favicon.svg">
+<meta http-equiv="refresh" content="0; url=book/intro.html">
+<a href="book/intro.html">How Transformers Use Their Heads In Context</a>
+</html>
+"""
 
 
 def build(folder: Path, say: Callable[[str], None] = print) -> Path:
@@ -41,6 +52,7 @@ def build(folder: Path, say: Callable[[str], None] = print) -> Path:
     if site.exists():
         site.rename(work / "previous")
     (work / "next" / "_build" / "html").rename(site)
+    index.write_text(FRONT_DOOR, encoding="utf-8")
     stamp.write_text(mark)
     for left in ("previous", "next"):
         shutil.rmtree(work / left, ignore_errors=True)
@@ -125,3 +137,13 @@ def _jupyter_book(stage: Path, out: Path) -> None:
         plain = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout + done.stderr)
         complaints = [s for s in plain.splitlines() if "WARNING" in s or "ERROR" in s]
         raise Failed("\n".join(["the site was not built:", *(complaints or [plain[-2000:]])]))
+
+
+def setup(app: Any) -> dict:
+    """Sphinx calls this (see _config.yml): unhooks sphinx-thebe, which would load a CDN's code."""
+    app.setup_extension("sphinx_thebe")
+    for event in ("env-before-read-docs", "doctree-resolved"):
+        for listener in list(app.events.listeners[event]):
+            if listener.handler.__module__ == "sphinx_thebe":
+                app.disconnect(listener.id)
+    return {"parallel_read_safe": True}
