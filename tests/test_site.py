@@ -14,7 +14,8 @@ from icl.chapters import toc
 
 ROOT = Path(__file__).parent.parent
 PAGES = [f"book/{name}.html" for name in toc(ROOT)]
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
 
 if not CHROMIUM and os.environ.get("ICL_REQUIRE_BROWSER"):
     raise RuntimeError("ICL_REQUIRE_BROWSER is set, and there is no chromium on the PATH")
