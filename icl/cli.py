@@ -58,19 +58,17 @@ def list_all():
     """List chapters with their parameters, and trained models with their risk."""
     from icl import chapters
     from icl.checkpoints import catalogue, load
+    from icl.sweeps import EXPERIMENTS
 
     for name, chapter in chapters.chapters(chapters.root()).items():
         click.echo(f"{name}: {chapter.title}")
         for p in chapter.parameters():
             click.echo(f"  --{p.name:<12} {p.help} (default {p.default})")
-    click.echo("\ntrained models: heads per layer, features, seeds, mean excess risk of each seed")
-    for name in catalogue():
-        model = load(name)
-        heads = ",".join(map(str, model.config.architecture.heads))
-        risks = " ".join(f"{risk:.3f}" for risk in model.risks)
-        click.echo(
-            f"  {name:<18} {heads:<10} d={model.config.task.d:<3} {len(model.seeds)} seeds  {risks}"
-        )
+    click.echo("\ntrained models (train, verify), with the mean excess risk of every seed:")
+    for name, experiment in EXPERIMENTS.items():
+        trained = name in catalogue()
+        risks = " ".join(f"{risk:.3f}" for risk in load(name).risks) if trained else "not trained"
+        click.echo(f"  {name}: {experiment.about}\n    {risks}")
 
 
 @cli.group(cls=Chapters)
@@ -101,7 +99,10 @@ def run_chapter(chapter, values: dict, output: Path | None) -> None:
 @click.option("--threads", type=click.IntRange(1), help="CPU threads.  [default: all cores]")
 @click.option("--output", type=click.Path(path_type=Path), help="File to write.")
 def train(name, seeds, steps, device, threads, output):
-    """Train the experiment NAME; resumes what was cut, skips what is finished."""
+    """Train NAME, one of the models that `icl list` shows.
+
+    Resumes what was cut, adds seeds that are missing, skips what is finished.
+    """
     import torch
 
     from icl import checkpoints, sweeps
