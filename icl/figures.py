@@ -10,7 +10,7 @@ from icl.checkpoints import BLOCK, Checkpoint
 from icl.heads import Importance
 from icl.risk import over_seeds
 
-WIDTH = 7.0  # inches: a text column, and still legible on a phone
+WIDTH = 5.6  # inches: narrow, so that text is still legible where a phone shrinks the figure
 
 
 def use_style() -> None:

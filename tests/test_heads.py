@@ -7,7 +7,7 @@ import torch
 
 from icl.contexts import draw, draw_queries
 from icl.errors import Refused
-from icl.heads import Importance, importance, mask
+from icl.heads import FILLS, Importance, importance, mask
 from icl.risk import excess_risk
 from icl.tasks import SparseLinear
 from icl.transformer import Architecture, build
@@ -55,6 +55,15 @@ def test_importance_is_the_rise_of_the_mean_risk(model, contexts):
     some = found.rise.nan_to_num(-1).amax(dim=2) > 0
     assert some.any()
     assert found.shares.nansum(dim=2)[some].tolist() == pytest.approx([1] * int(some.sum()))
+
+
+@pytest.mark.parametrize("fill", FILLS)
+def test_importance_masks_as_mask_does_at_every_layer(model, contexts, fill):
+    found = importance(model, contexts, fill)
+    for layer, heads in enumerate(model.config.heads):
+        for head in range(heads):
+            risk = excess_risk(mask(model, [(layer, head)], fill), contexts)
+            assert torch.allclose(found.masked[:, layer, head].double(), risk, rtol=1e-5)
 
 
 def test_mean_ablation_puts_in_the_mean_of_the_head_s_map(model, contexts):
