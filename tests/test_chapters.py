@@ -69,6 +69,22 @@ def test_execution_passes_parameters_and_records_what_it_ran(tmp_path):
     assert chapter.digest({"x": 21}) == done.metadata["icl"]["digest"] != chapter.digest({"x": 3})
 
 
+def test_a_chapter_s_digest_sees_the_package_and_its_models(tmp_path, monkeypatch):
+    chapter = made(tmp_path / "c.ipynb", "x")
+    package = tmp_path / "icl"
+    (package / "trained").mkdir(parents=True)
+    monkeypatch.setattr(chapters, "__file__", str(package / "chapters.py"))
+    digests = [chapter.digest({})]
+    for name in ("risk.py", "trained/model.safetensors"):
+        for content in ("one", "two"):
+            (package / name).write_text(content)
+            digests.append(chapter.digest({}))
+    made(chapter.path, "y")
+    digests.append(chapter.digest({}))
+    assert len(set(digests)) == len(digests)
+    assert chapter.digest({}) == digests[-1]
+
+
 def test_a_value_a_chapter_refuses_is_the_user_s_mistake_not_a_failure(tmp_path):
     source = "from icl.errors import require\nrequire(x > 0, f'x={x}: must be above 0')"
     with pytest.raises(Refused, match=r"^x=-1: must be above 0$"):

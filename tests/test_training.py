@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from icl import training
 from icl.contexts import draw, draw_queries
 from icl.errors import Refused
 from icl.risk import excess_risk
@@ -98,6 +99,32 @@ def test_token_models_train_too(attention):
     losses = train(config, (0,)).losses
     assert losses.isfinite().all()
     assert not torch.equal(losses[0], losses[-1])
+
+
+@pytest.mark.parametrize("attention", ["linear", "softmax"])
+def test_training_draws_from_its_own_stream_seed_and_step_only(monkeypatch, attention):
+    seen = []
+
+    def spy(function):
+        def call(*arguments, **settings):
+            seen.append(arguments[-3:])
+            return function(*arguments, **settings)
+
+        return call
+
+    monkeypatch.setattr(training, "draw", spy(draw))
+    monkeypatch.setattr(training, "draw_queries", spy(draw_queries))
+    config = replace(SMALL, architecture=replace(SMALL.architecture, attention=attention))
+    trainer = Trainer(config, (3, 7))
+    for _ in range(2):
+        trainer.advance()
+    assert set(seen) == {("train", seed, step) for seed in (3, 7) for step in (0, 1)}
+
+
+def test_clipping_is_part_of_a_step():
+    tight = replace(SMALL, recipe=replace(SMALL.recipe, clip=1e-9, weight_decay=0.0))
+    loose = replace(SMALL, recipe=replace(SMALL.recipe, clip=1e9, weight_decay=0.0))
+    assert not torch.allclose(train(tight, (0,)).losses[-1], train(loose, (0,)).losses[-1])
 
 
 def test_the_rate_warms_up_then_falls_to_zero():
