@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from platform import python_version
 from typing import Any
@@ -80,10 +81,11 @@ class Chapter:
         ]
 
     def digest(self, parameters: dict) -> str:
-        """What its result depends on: the notebook, the parameters, the package and its models."""
+        """What its result depends on: notebook, parameters, package, models, versions."""
         package = sorted(Path(__file__).parent.rglob("*"))
         files = [self.path, *(p for p in package if p.suffix in (".py", ".safetensors"))]
-        return digest(files, json.dumps(parameters, sort_keys=True))
+        stack = [python_version(), *map(version, ("torch", "numpy", "scipy", "matplotlib"))]
+        return digest(files, json.dumps([parameters, stack], sort_keys=True))
 
 
 def digest(files: list[Path], extra: str = "") -> str:

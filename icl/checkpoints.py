@@ -1,4 +1,4 @@
-"""Trained models as files: safetensors with their whole provenance, and the proof of it."""
+"""Trained models as files: safetensors with their whole provenance, and a check of it."""
 
 import hashlib
 import json
@@ -183,7 +183,7 @@ class Check:
 
 
 def verify(checkpoint: Checkpoint) -> list[Check]:
-    """Show that a checkpoint came from this code.
+    """Check that a checkpoint came from this code.
 
     Replays the first steps from the seeds and compares their losses, then recomputes the
     recorded risk from the stored weights.

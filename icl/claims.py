@@ -64,7 +64,7 @@ CLAIMS = {
         Claim(
             "A3",
             "Chen et al. (2024)",
-            "Each later layer relies on one head.",
+            "Later layers usually rely on one head.",
             (
                 Criterion(
                     "top-1 share of importance, in the later layer where it is smallest",
@@ -105,11 +105,11 @@ class Verdict:
 
     @property
     def outcome(self) -> str:
-        """Reproduced in all settings, in some (under conditions), or rejected; else undecided."""
+        """What all settings agree on; else under conditions if some reproduce it, or undecided."""
         decisions = set(self.settings.values())
-        if REPRODUCED in decisions:
-            return REPRODUCED if len(decisions) == 1 else CONDITIONAL
-        return NOT_REPRODUCED if NOT_REPRODUCED in decisions else UNDECIDED
+        if len(decisions) == 1:
+            return decisions.pop()
+        return CONDITIONAL if REPRODUCED in decisions else UNDECIDED
 
     def to_dict(self) -> dict:
         """What the scorecard needs, as plain data."""

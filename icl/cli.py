@@ -120,17 +120,19 @@ def train(name, seeds, steps, device, threads, output):
 def _seeds(text: str | None) -> tuple[int, ...] | None:
     if text is None:
         return None
+    parts = [part.strip() for part in text.split(",")]
     require(
-        all(part.strip().isdigit() for part in text.split(",")),
-        f"seeds={text!r}: allowed are whole numbers separated by commas, like 0,1,2",
+        all(part.isdecimal() and int(part) < 2**63 for part in parts)
+        and len(set(map(int, parts))) == len(parts),
+        f"seeds={text!r}: allowed are different whole numbers separated by commas, like 0,1,2",
     )
-    return tuple(int(part) for part in text.split(","))
+    return tuple(map(int, parts))
 
 
 @cli.command()
 @click.argument("names", nargs=-1)
 def verify(names):
-    """Prove that checkpoints came from this code: shipped NAMES or files (default: all).
+    """Check that checkpoints came from this code: shipped NAMES or files (default: all).
 
     Replays the first training steps from the seeds, compares their losses with the recorded
     ones, and recomputes the recorded risk.

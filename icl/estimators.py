@@ -86,8 +86,9 @@ class PosteriorMean(LinearPredictor):
         c = self.candidates
         squares = (c[:, :, None] * c[:, None, :]).flatten(1).T
         means = []
-        for rows in range(0, len(contexts), 256):  # bounds memory to 256 × C
-            part = contexts[rows : rows + 256]
+        size = max(1, 2**23 // len(c))  # contexts at a time: bounds memory to 64 MiB a matrix
+        for rows in range(0, len(contexts), size):
+            part = contexts[rows : rows + size]
             # Σ (y_i − <c, x_i>)² up to a constant, from the statistics.
             fit = part.xx.flatten(1) @ squares - 2 * part.xy @ c.T
             posterior = (-contexts.task.n / (2 * self.noise**2) * fit).softmax(dim=-1)
@@ -95,12 +96,14 @@ class PosteriorMean(LinearPredictor):
         return torch.cat(means)
 
 
-def bayes(task: SparseLinear, nodes: int = 128) -> PosteriorMean:
+def bayes(task: SparseLinear) -> PosteriorMean:
     """The Bayes predictor of a task with `signs` values, or `sphere` values with s ≤ 2.
 
     Signs are enumerated. On the circle |w|² = 2 the posterior integral is the trapezoid rule
-    over `nodes` equal angles, which converges faster than any power of their number.
+    over equal angles, which converges faster than any power of their number once they are
+    closer than the posterior is wide, about σ/√(2n).
     """
+    require(task.noise > 0, f"noise={task.noise}: the posterior needs noise above 0")
     if task.values == "signs" or (task.values == "sphere" and task.s == 1):
         values = np.array(list(product([-1.0, 1.0], repeat=task.s)))
     else:
@@ -109,6 +112,7 @@ def bayes(task: SparseLinear, nodes: int = 128) -> PosteriorMean:
             f"values={task.values!r} with s={task.s}: the Bayes predictor is exact for signs, "
             "and for sphere with s of 1 or 2",
         )
+        nodes = max(128, int(np.ceil(12 * np.sqrt(2 * task.n) / task.noise)))
         angle = 2 * np.pi * np.arange(nodes) / nodes
         values = np.sqrt(2) * np.stack([np.cos(angle), np.sin(angle)], axis=1)
     supports = list(combinations(range(task.d), task.s))

@@ -97,6 +97,7 @@ class Importance:
     @property
     def top_later(self) -> Tensor:
         """Top share in the later layer where it is smallest, (M,)."""
+        require(self.rise.shape[1] > 1, "1 layer: there is no later one")
         return self.top_share[:, 1:].amin(dim=-1)
 
     @property
@@ -113,9 +114,11 @@ def importance(model: LinearTransformer, contexts: Contexts, fill: str = "zero")
     only the layers after it run anew.
     """
     choose("fill", fill, FILLS)
+    require(all(gate.all() for gate in model.gates), "a model with masked heads: unmask it first")
     counts = model.config.heads
     full = excess_risk(model, contexts)
-    masked = torch.full((model.n_models, len(counts), max(counts), len(contexts)), torch.nan)
+    shape = (model.n_models, len(counts), max(counts), len(contexts))
+    masked = full.new_full(shape, torch.nan)
     for layer, x in zip(range(len(counts)), model.hidden(contexts), strict=False):
         added = model.added_by_heads(contexts, x, layer)
         after = x + added.sum(dim=2)
@@ -123,5 +126,11 @@ def importance(model: LinearTransformer, contexts: Contexts, fill: str = "zero")
             added = added - added.mean(dim=1, keepdim=True)
         for head in range(counts[layer]):
             weights = model.finish(contexts, after - added[:, :, head], layer + 1)
-            masked[:, layer, head] = squared_error(weights, contexts)
+            risk = squared_error(weights, contexts)
+            require(
+                bool(risk.isfinite().all()),
+                f"n={contexts.task.n}: risks without head ({layer}, {head}) overflow; "
+                "use more examples per context",
+            )
+            masked[:, layer, head] = risk
     return Importance(full, masked)

@@ -75,7 +75,8 @@ def settings() -> str:
     ours, paper = "our choice", "paper"
     same = len(EXPERIMENTS) * ["same"]
     rows = [
-        ["sparse linear regression, Gaussian features and noise", *same, paper],
+        ["sparse linear regression", *same, paper],
+        ["Gaussian features and noise", *same, ours],
         ["multi-head attention, several layers", *same, paper],
         ["linear attention, no MLP, no normalisation", *same, ours],
         ["Adam, warm-up, then a cosine to zero; gradients clipped per model", *same, ours],

@@ -42,18 +42,19 @@ def build(folder: Path, say: Callable[[str], None] = print) -> Path:
     site, index = work / "html", work / "html" / "index.html"
     stage = _stage(folder, work / "stage", executed)
     mark = digest(sorted(p for p in stage.rglob("*") if p.is_file()))
-    stamp = work / "site.digest"
+    stamp = site / ".digest"
     if index.exists() and stamp.exists() and stamp.read_text() == mark:
         say("nothing changed")
         return index
     say("building the site ...")
     _jupyter_book(stage, work / "next")
+    whole = work / "next" / "_build" / "html"
+    (whole / "index.html").write_text(FRONT_DOOR, encoding="utf-8")
+    (whole / stamp.name).write_text(mark)
     shutil.rmtree(work / "previous", ignore_errors=True)
     if site.exists():
         site.rename(work / "previous")
-    (work / "next" / "_build" / "html").rename(site)
-    index.write_text(FRONT_DOOR, encoding="utf-8")
-    stamp.write_text(mark)
+    whole.rename(site)
     for left in ("previous", "next"):
         shutil.rmtree(work / left, ignore_errors=True)
     return index

@@ -35,8 +35,11 @@ class SparseLinear:
         require(self.noise >= 0, f"noise={self.noise}: allowed are 0 and above")
         choose("values", self.values, VALUES)
         # Lists, as read from a file, and tuples must give the same task and hash.
-        nested = tuple(tuple(r) if np.ndim(r) else float(r) for r in self.covariance)
+        nested = tuple(
+            tuple(map(float, row)) if np.ndim(row) else float(row) for row in self.covariance
+        )
         object.__setattr__(self, "covariance", nested)
+        object.__setattr__(self, "noise", float(self.noise))
         sigma = self.sigma
         require(
             sigma.shape == (self.d, self.d)

@@ -10,11 +10,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from icl.contexts import draw, draw_queries, stack
-from icl.errors import require
+from icl.errors import Failed, Refused, require
 from icl.predictors import LinearPredictor
 from icl.risk import excess_risk
 from icl.tasks import SparseLinear
@@ -94,7 +95,10 @@ class Trainer:
     """
 
     def __init__(self, config: Configuration, seeds: tuple[int, ...], device: str = "cpu"):
-        require(len(seeds) > 0, "seeds=(): at least one seed is needed")
+        require(
+            len(seeds) > 0 and len(set(seeds)) == len(seeds),
+            f"seeds={tuple(seeds)}: at least one seed is needed, and each only once",
+        )
         self.config, self.seeds = config, tuple(seeds)
         recipe = config.recipe
         self.model = build(config.architecture, len(seeds)).initialise(seeds, recipe.init_scale)
@@ -114,6 +118,11 @@ class Trainer:
             group["lr"] = recipe.rate(self.step)
         self.optimiser.zero_grad()
         loss = self._loss()
+        if not loss.isfinite().all():
+            bad = [seed for seed, x in zip(self.seeds, loss, strict=True) if not x.isfinite()]
+            raise Failed(
+                f"step {self.step}: the loss of seeds {bad} is not finite; lower lr={recipe.lr}"
+            )
         loss.sum().backward()  # the models share no weights: each gets its own gradient
         clip_per_model(list(self.model.parameters()), recipe.clip)
         self.optimiser.step()
@@ -151,7 +160,16 @@ class Trainer:
 
     def restore(self, path: Path) -> None:
         """Continue from a file that `save` wrote for the same configuration and seeds."""
-        state = load_file(path)
+        try:
+            with safe_open(path, framework="pt") as file:
+                about = file.metadata()
+            state = load_file(path)
+        except (SafetensorError, OSError) as error:
+            raise Refused(f"{path}: damaged; delete it to start anew ({error})") from None
+        require(
+            about == {"hash": self.config.hash, "seeds": json.dumps(self.seeds)},
+            f"{path}: the state of another training; delete it to start anew",
+        )
         parts = {"model": {}, "optimiser": {}}
         for name, value in state.items():
             part, _, rest = name.partition(".")

@@ -82,6 +82,16 @@ def test_bayes_agrees_with_weighing_draws_from_the_prior(values):
         assert ((ours - mean).abs() < 4.5 * error).all()
 
 
+@pytest.mark.parametrize(("n", "noise"), [(5000, 1.0), (32, 0.05)])
+def test_bayes_stays_the_floor_where_the_posterior_is_narrow(n, noise):
+    task = SparseLinear(d=4, s=2, n=n, noise=noise, values="sphere")
+    contexts = draw(task, 500, "evaluate", seed=0)
+    floor = excess_risk(bayes(task), contexts).mean()
+    # On the true support least squares would have s σ²/n; the norm is known besides.
+    assert 0.5 * noise**2 / n < floor < 1.5 * noise**2 / n
+    assert floor < excess_risk(OLS(), contexts).mean()
+
+
 @pytest.mark.parametrize(("values", "s"), [("signs", 3), ("sphere", 1), ("sphere", 2)])
 def test_nothing_beats_bayes(values, s):
     task = SparseLinear(d=6, s=s, n=16, noise=0.8, values=values)

@@ -113,6 +113,18 @@ def test_mean_and_median_are_both_at_hand(contexts, model):
         found.by("mode")
 
 
+def test_importance_refuses_what_it_cannot_measure(model, contexts):
+    with pytest.raises(Refused, match="masked heads"):
+        importance(mask(model, [(0, 0)]), contexts)
+    with torch.no_grad():
+        model.value[1].mul_(1e300)
+    with pytest.raises(Refused, match="overflow"):
+        importance(model, contexts)
+    single = Importance(torch.ones(1, 2), torch.ones(1, 1, 3, 2))
+    with pytest.raises(Refused, match="no later one"):
+        _ = single.top_later
+
+
 @pytest.mark.parametrize("head", [(3, 0), (0, 3), (1, 1), (-1, 0)])
 def test_heads_that_do_not_exist_are_refused(model, head):
     with pytest.raises(Refused, match="layers 0 to 2"):

@@ -12,7 +12,7 @@ import torch
 
 from icl import training
 from icl.contexts import draw, draw_queries
-from icl.errors import Refused
+from icl.errors import Failed, Refused
 from icl.risk import excess_risk
 from icl.tasks import SparseLinear
 from icl.training import Configuration, Recipe, Trainer, clip_per_model, train
@@ -79,6 +79,25 @@ def test_killed_and_resumed_training_ends_with_the_same_bits(tmp_path):
     whole = train(config, (0, 1))
     assert torch.equal(resumed.losses, whole.losses)
     assert all(torch.equal(a, b) for a, b in zip(weights(resumed), weights(whole), strict=True))
+
+
+def test_a_foreign_or_damaged_state_is_refused(tmp_path):
+    state = tmp_path / "run.state"
+    Trainer(SMALL, (0, 1)).save(state)
+    for config, seeds in ((SMALL, (0, 2)), (replace(SMALL, recipe=Recipe(steps=30)), (0, 1))):
+        with pytest.raises(Refused, match="another training"):
+            train(config, seeds, state)
+    state.write_bytes(state.read_bytes()[:99])
+    with pytest.raises(Refused, match="damaged"):
+        train(SMALL, (0, 1), state)
+
+
+def test_a_loss_that_is_not_finite_stops_training_by_name():
+    trainer = Trainer(SMALL, (0, 1))
+    with torch.no_grad():
+        trainer.model.readout[1] = torch.inf
+    with pytest.raises(Failed, match=r"step 0: the loss of seeds \[1\]"):
+        trainer.advance()
 
 
 def test_loss_is_the_expectation_over_queries(task):
@@ -158,6 +177,8 @@ def test_coupled_and_decoupled_decay_are_different_things():
 
 def test_the_hash_sees_every_setting_and_survives_a_round_trip():
     assert Configuration.from_dict(SMALL.to_dict()) == SMALL
+    whole = replace(SMALL, task=replace(SMALL.task, noise=1, covariance=(1, 1, 1, 1)))
+    assert whole.hash == replace(whole, task=replace(whole.task, noise=1.0)).hash
     assert Configuration.from_dict(SMALL.to_dict()).hash == SMALL.hash
     for part in ("task", "architecture", "recipe"):
         for name, value in SMALL.to_dict()[part].items():
