@@ -30,15 +30,15 @@ def weights(trainer):
 
 
 def test_training_learns():
-    """One layer on an easy task comes close to the optimum, far below the zero predictor."""
+    """One layer on an easy task falls far below the zero predictor, whatever the seed."""
     config = Configuration(
         SparseLinear(d=2, s=2, n=20, noise=0.1, values="sphere"),
-        Architecture(d=2, heads=(1,), d_head=3, d_model=4),
-        Recipe(steps=400, batch=64, lr=2e-2),
+        Architecture(d=2, heads=(2,), d_head=3, d_model=4),
+        Recipe(steps=400, batch=64, lr=2e-2, init_scale=1.0),
     )
-    trainer = train(config, (0, 1))
+    trainer = train(config, (0, 1, 2, 3))
     assert (trainer.losses[0] > 1.5).all()
-    assert (trainer.losses[-50:].mean(dim=0) < 0.5).all()
+    assert (trainer.losses[-50:].mean(dim=0) < 0.4).all()
 
 
 def test_seeds_together_equal_seeds_alone():
