@@ -48,7 +48,7 @@ CLAIMS = {
     for claim in (
         Claim(
             "A2",
-            "Chen et al. (2024)",
+            "Chen et al., 2024",
             "Every head of the first layer matters.",
             (
                 Criterion(
@@ -63,7 +63,7 @@ CLAIMS = {
         ),
         Claim(
             "A3",
-            "Chen et al. (2024)",
+            "Chen et al., 2024",
             "Later layers usually rely on one head.",
             (
                 Criterion(

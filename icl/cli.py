@@ -81,6 +81,7 @@ def run_chapter(chapter, values: dict, output: Path | None) -> None:
     from icl import chapters
 
     output = output or chapters.root() / "_build" / "runs" / chapter.name
+    require(not output.is_file(), f"output={output}: is a file; a folder is needed")
     path = output / f"{chapter.name}.ipynb"
     click.echo(f"running {chapter.name} ...", err=True)
     chapters.execute(chapter, values, path)

@@ -55,7 +55,7 @@ class Contexts:
 
 def generator(stream: str, seed: int, step: int) -> np.random.Generator:
     """The random generator of one (stream, seed, step); no two of them share numbers."""
-    require(seed >= 0, f"seed={seed}: allowed are 0 and above")
+    require(0 <= seed < 2**63, f"seed={seed}: allowed are 0 to 2**63 - 1")
     key = (STREAMS.index(choose("stream", stream, STREAMS)), step)
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
 

@@ -139,7 +139,7 @@ def tuned_ridge(task: SparseLinear) -> Ridge:
 
 def tuned_lasso(task: SparseLinear) -> Lasso:
     """Lasso with its penalty chosen on a grid of ratio 1.5 from 1e-3 to 10."""
-    return tune((Lasso(p, tolerance=1e-4) for p in _grid(1e-3, 10, 1.5)), task)
+    return tune((Lasso(p, tolerance=1e-4, max_sweeps=300) for p in _grid(1e-3, 10, 1.5)), task)
 
 
 def tuned_gd(task: SparseLinear, steps: int) -> GradientDescent:

@@ -70,7 +70,8 @@ def top_shares(found: dict[str, Importance], threshold: float) -> None:
             spread = np.linspace(-0.15, 0.15, len(values))
             axes.plot(x + spread, values, "o", color=colour, alpha=0.5, markersize=5)
             mean = over_seeds(values)
-            error = [[mean.mean - mean.low], [mean.high - mean.mean]]
+            low, high = max(mean.low, 0), min(mean.high, 1)  # shares cannot be beyond
+            error = [[mean.mean - low], [high - mean.mean]]
             axes.errorbar(x, mean.mean, error, fmt="_", color=colour, markersize=16, capsize=4)
             ticks.append(x)
             labels.append(str(layer + 1))

@@ -105,8 +105,8 @@ def finding(verdicts: list[Verdict]) -> str:
         name = verdict.claim.criteria[0].statistic
         numbers = [f"{row[0]} {row[2]}" for row in verdict.rows if row[1] == name]
         sentences.append(
-            f"**{verdict.claim.statement}** {verdict.outcome.capitalize()}: the {name} is "
-            f"{'; '.join(numbers)} (mean over seeds [95 %]; needed: above "
+            f"**{verdict.claim.id}, {verdict.outcome}:** “{verdict.claim.statement}” The {name} "
+            f"is {'; '.join(numbers)} (mean over seeds [95 %]; needed: above "
             f"{verdict.claim.criteria[0].threshold:g})."
         )
     return "\n\n".join(sentences)

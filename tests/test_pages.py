@@ -77,7 +77,7 @@ def test_settings_list_every_experiment_s_own_values():
 def test_a_finding_quotes_the_deciding_statistic_only():
     high, low = torch.tensor([0.9, 0.91, 0.89]), torch.tensor([-0.7, -0.71, -0.69])
     text = pages.finding([judge("A3", {"small": (high, low)})])
-    assert "Not reproduced" in text
+    assert "A3, not reproduced" in text
     assert "0.900" in text
     assert "0.700" not in text
     assert "above 0.5" in text
