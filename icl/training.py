@@ -132,21 +132,14 @@ class Trainer:
         return self.losses[self.step - 1]
 
     def _loss(self) -> Tensor:
-        config, where = self.config, ("train", self.step)
+        task, batch = self.config.task, self.config.recipe.batch
         linear = isinstance(self.model, LinearPredictor)
-        contexts = stack(
-            [
-                draw(config.task, config.recipe.batch, where[0], seed, where[1], tokens=not linear)
-                for seed in self.seeds
-            ]
-        )
-        if linear:
-            return excess_risk(self.model, contexts).mean(dim=-1)
-        queries = [
-            draw_queries(config.task, config.recipe.batch, QUERIES, where[0], seed, where[1])
-            for seed in self.seeds
-        ]
-        return excess_risk(self.model, contexts, torch.stack(queries)).mean(dim=-1)
+        keys = [("train", seed, self.step) for seed in self.seeds]
+        contexts = stack([draw(task, batch, *key, tokens=not linear) for key in keys])
+        queries = None
+        if not linear:
+            queries = torch.stack([draw_queries(task, batch, QUERIES, *key) for key in keys])
+        return excess_risk(self.model, contexts, queries).mean(dim=-1)
 
     def save(self, path: Path) -> None:
         """Write the whole state; a kill at any instant leaves the old file or the new one."""
