@@ -20,8 +20,8 @@ import click
 import nbformat
 import papermill
 
-from icl.claims import MIME
 from icl.errors import Failed, Refused
+from icl.verdicts import MIME
 
 KINDS = {"int": click.INT, "float": click.FLOAT, "bool": click.BOOL, "str": click.STRING}
 CELL_TIMEOUT = 600  # seconds

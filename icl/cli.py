@@ -58,17 +58,18 @@ def list_all():
     """List chapters with their parameters, and trained models with their risk."""
     from icl import chapters
     from icl.checkpoints import catalogue, load
-    from icl.sweeps import EXPERIMENTS
+    from icl.sweeps import EXPERIMENTS, MODELS
 
     for name, chapter in chapters.chapters(chapters.root()).items():
         click.echo(f"{name}: {chapter.title}")
         for p in chapter.parameters():
             click.echo(f"  --{p.name:<12} {p.help} (default {p.default})")
+    click.echo(f"\nexperiments (train --experiment): {', '.join(EXPERIMENTS)}")
     click.echo("\ntrained models (train, verify), with the mean excess risk of every seed:")
-    for name, experiment in EXPERIMENTS.items():
+    for name, plan in MODELS.items():
         trained = name in catalogue()
         risks = " ".join(f"{risk:.3f}" for risk in load(name).risks) if trained else "not trained"
-        click.echo(f"  {name}: {experiment.about}\n    {risks}")
+        click.echo(f"  {name}: {plan.about}\n    {risks}")
 
 
 @cli.group(cls=Chapters)
@@ -93,14 +94,17 @@ def run_chapter(chapter, values: dict, output: Path | None) -> None:
 
 
 @cli.command()
-@click.argument("name")
-@click.option("--seeds", help="Training seeds, for example 0,1,2.  [default: the experiment's]")
+@click.argument("name", required=False)
+@click.option("--experiment", help="Train all models of an experiment, on all cores.")
+@click.option("--seeds", help="Training seeds, for example 0,1,2.  [default: the model's]")
 @click.option("--steps", type=click.IntRange(1), help="Number of steps.  [default: the recipe's]")
 @click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
 @click.option("--threads", type=click.IntRange(1), help="CPU threads.  [default: all cores]")
-@click.option("--output", type=click.Path(path_type=Path), help="File to write.")
-def train(name, seeds, steps, device, threads, output):
-    """Train NAME, one of the models that `icl list` shows.
+@click.option(
+    "--output", type=click.Path(path_type=Path), help="File to write; with --experiment, a folder."
+)
+def train(name, experiment, seeds, steps, device, threads, output):
+    """Train NAME, one of the models that `icl list` shows, or all of an experiment.
 
     Resumes what was cut, adds seeds that are missing, skips what is finished.
     """
@@ -108,14 +112,21 @@ def train(name, seeds, steps, device, threads, output):
 
     from icl import checkpoints, sweeps
 
-    choose("experiment", name, sweeps.EXPERIMENTS)
     choose("device", device, ["cpu", *(["cuda"] if torch.cuda.is_available() else [])])
-    experiment = sweeps.EXPERIMENTS[name].adjusted(steps=steps, seeds=_seeds(seeds))
+    if experiment:
+        alone = {"NAME": name, "--seeds": seeds, "--steps": steps, "--threads": threads}
+        given = [option for option, value in alone.items() if value is not None]
+        require(not given, f"{', '.join(given)}: not allowed with --experiment")
+        sweeps.train_experiment(experiment, output or checkpoints.TRAINED, device)
+        return
+    require(name is not None, "NAME is missing: name a model, or an experiment with --experiment")
+    choose("model", name, sweeps.MODELS)
+    plan = sweeps.MODELS[name].adjusted(steps=steps, seeds=_seeds(seeds))
     output = output or checkpoints.TRAINED / f"{name}.safetensors"
     require(output.suffix == ".safetensors", f"output={output}: its name must end in .safetensors")
     if threads:
         torch.set_num_threads(threads)
-    sweeps.run(name, experiment, output, device)
+    sweeps.train_model(name, plan, output, device)
 
 
 def _seeds(text: str | None) -> tuple[int, ...] | None:

@@ -1,5 +1,7 @@
 """One style, one function per kind of figure; every function draws and leaves the figure open."""
 
+from itertools import cycle
+
 import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
@@ -8,7 +10,7 @@ from matplotlib_inline.backend_inline import set_matplotlib_formats
 
 from icl.checkpoints import BLOCK, Checkpoint
 from icl.heads import Importance
-from icl.risk import over_seeds
+from icl.risk import Estimate, over_seeds
 
 WIDTH = 5.6  # inches: narrow, so that text is still legible where a phone shrinks the figure
 
@@ -82,6 +84,38 @@ def top_shares(found: dict[str, Importance], threshold: float) -> None:
     axes.set_xticklabels(labels)
     axes.grid(axis="x", visible=False)
     fig.legend(loc="outside upper center", ncols=2, fontsize=11)
+
+
+def curves(
+    panels: dict[str, dict[str, list[tuple[float, Estimate]]]],
+    xlabel: str,
+    ylabel: str = "mean excess risk",
+    log: str = "y",
+) -> None:
+    """Estimates against x: a panel per title, a line with a 95 % band per label.
+
+    `log` names the logarithmic axes, "", "x", "y" or "xy". A label has one colour and marker
+    in all panels.
+    """
+    fig, axes = plt.subplots(
+        len(panels), 1, figsize=(WIDTH, 3.4 * len(panels)), sharex=True, squeeze=False
+    )
+    labels = list(dict.fromkeys(label for lines in panels.values() for label in lines))
+    looks = dict(zip(labels, zip(cycle(sns.color_palette()), cycle("osD^vPX*")), strict=False))
+    handles = {}
+    for ax, (title, lines) in zip(axes[:, 0], panels.items(), strict=True):
+        for label, points in lines.items():
+            colour, marker = looks[label]
+            x, found = zip(*points, strict=True)
+            means, lows, highs = ([getattr(e, k) for e in found] for k in ("mean", "low", "high"))
+            (handles[label],) = ax.plot(x, means, marker=marker, color=colour, markersize=5)
+            ax.fill_between(x, lows, highs, color=colour, alpha=0.15, linewidth=0)
+        ax.set(title=title, ylabel=ylabel)
+        ax.title.set_size(12)
+        for axis in log:
+            getattr(ax, f"set_{axis}scale")("log")
+    axes[-1, 0].set_xlabel(xlabel)
+    fig.legend(handles.values(), handles, loc="outside upper center", ncols=3, fontsize=10)
 
 
 def training_curves(models: list[Checkpoint], references: list[dict[str, float]]) -> None:

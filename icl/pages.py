@@ -1,18 +1,12 @@
-"""Text that is generated from results and settings, as Markdown: nothing is typed by hand."""
+"""Tables of the pages that speak of the whole book: scorecard, runs, models, settings."""
 
 from importlib.metadata import version
 from time import gmtime, strftime
 
-import torch
-
-from icl.checkpoints import Checkpoint, catalogue, load
-from icl.claims import Verdict
-from icl.contexts import Contexts
-from icl.heads import AVERAGES, Importance
+from icl.checkpoints import catalogue, load
 from icl.markdown import table
-from icl.predictors import LinearPredictor
-from icl.risk import compare, excess_risk, over_seeds, summarise
-from icl.sweeps import EXPERIMENTS
+from icl.sweeps import MODELS, SEEDS
+from icl.training import Configuration
 
 STACK = ("torch", "numpy", "scikit-learn", "matplotlib", "papermill", "jupyter-book")
 
@@ -24,7 +18,7 @@ def scorecard(found: list[tuple[str, dict]]) -> str:
         claim = [
             f"[{verdict['id']}]({chapter})",
             f"{verdict['statement']} ({verdict['paper']})",
-            f"**{verdict['outcome']}**",
+            f"**{verdict['outcome']}**{_conditions(verdict)}",
         ]
         for criterion in verdict["criteria"]:
             numbers = [f"`{name}` {value}" for name, value in criterion["settings"].items()]
@@ -32,6 +26,11 @@ def scorecard(found: list[tuple[str, dict]]) -> str:
             rows.append([*claim, needed, "<br>".join(numbers)])
             claim = ["", "", ""]  # said once, above the claim's other criteria
     return table(["claim", "what it says", "verdict", "needed", "mean over seeds [95 %]"], rows)
+
+
+def _conditions(verdict: dict) -> str:
+    names = ", ".join(f"`{name}`" for name in verdict["conditions"])
+    return f": {names}" if names else ""
 
 
 def runs(executed: dict[str, dict]) -> str:
@@ -71,106 +70,37 @@ def versions() -> str:
 
 
 def settings() -> str:
-    """Every setting of every experiment, and whether a paper or this book chose it."""
+    """What all trainings share, then a row per model with what they differ in."""
     ours, paper = "our choice", "paper"
-    same = len(EXPERIMENTS) * ["same"]
     rows = [
-        ["sparse linear regression", *same, paper],
-        ["Gaussian features and noise", *same, ours],
-        ["multi-head attention, several layers", *same, paper],
-        ["linear attention, no MLP, no normalisation", *same, ours],
-        ["Adam, warm-up, then a cosine to zero; gradients clipped per model", *same, ours],
-        ["loss: excess risk, its query expectation in closed form", *same, ours],
+        ["sparse linear regression", paper],
+        ["multi-head attention, several layers", paper],
+        ["Gaussian features and noise", ours],
+        ["linear attention, no MLP, no normalisation", ours],
+        ["warm-up, then a cosine to zero; gradients clipped per model", ours],
+        ["loss: excess risk, its query expectation in closed form", ours],
     ]
-    configs = [experiment.config.to_dict() for experiment in EXPERIMENTS.values()]
-    for part in configs[0]:
-        for name in configs[0][part]:
-            values = [_plain(config[part][name]) for config in configs]
-            rows.append([f"{part}: `{name}`", *values, ours])
-    seeds = [_plain(experiment.seeds) for experiment in EXPERIMENTS.values()]
-    rows.append(["training seeds", *seeds, ours])
-    return table(["setting", *(f"`{name}`" for name in EXPERIMENTS), "chosen by"], rows)
+    plans = {name: _flat(plan.config) for name, plan in MODELS.items()}
+    first = next(iter(plans.values()))
+    shared = [key for key in first if all(flat[key] == first[key] for flat in plans.values())]
+    rows += [[f"`{key}` = {first[key]}", ours] for key in shared]
+    rows.append([f"training seeds {', '.join(map(str, SEEDS))} for every model", ours])
+    varied = [key for key in first if key not in shared]
+    models = [[f"`{name}`", *(flat[key] for key in varied)] for name, flat in plans.items()]
+    return "\n\n".join(
+        [
+            table(["shared by all models", "chosen by"], rows),
+            table(["model", *(f"`{key}`" for key in varied)], models),
+        ]
+    )
+
+
+def _flat(config: Configuration) -> dict[str, str]:
+    parts = config.to_dict().values()
+    return {name: _plain(value) for part in parts for name, value in part.items()}
 
 
 def _plain(value: object) -> str:
     if isinstance(value, tuple):
         return ", ".join(map(str, value)) or "identity"
     return str(value)
-
-
-def finding(verdicts: list[Verdict]) -> str:
-    """One sentence per verdict, with its deciding numbers."""
-    sentences = []
-    for verdict in verdicts:
-        name = verdict.claim.criteria[0].statistic
-        numbers = [f"{row[0]} {row[2]}" for row in verdict.rows if row[1] == name]
-        sentences.append(
-            f"**{verdict.claim.id}, {verdict.outcome}:** “{verdict.claim.statement}” The {name} "
-            f"is {'; '.join(numbers)} (mean over seeds [95 %]; needed: above "
-            f"{verdict.claim.criteria[0].threshold:g})."
-        )
-    return "\n\n".join(sentences)
-
-
-def standings(
-    models: dict[str, Checkpoint],
-    batches: dict[str, Contexts],
-    baselines: dict[str, dict[str, LinearPredictor]],
-) -> str:
-    """Risk of every model, over its seeds, beside its baselines' on the same contexts."""
-    rows = []
-    for name, checkpoint in models.items():
-        contexts = batches[name]
-        risks = excess_risk(checkpoint.model, contexts)
-        medians = risks.median(dim=-1).values
-        rows.append([f"`{name}`", over_seeds(risks.mean(dim=-1)), f"{medians.mean():.3f}", ""])
-        for baseline, predictor in baselines[name].items():
-            risk = excess_risk(predictor, contexts)
-            summary = summarise(risk)
-            difference = compare(risks.mean(dim=0), risk)
-            rows.append([baseline, summary, f"{summary.median:.3f}", difference])
-    return table(
-        ["predictor", "mean excess risk [95 %]", "median", "model minus this one, paired [95 %]"],
-        rows,
-    )
-
-
-def fragility(found: dict[str, Importance]) -> str:
-    """The smallest and largest relative rise in every layer, each the median over seeds."""
-    depth = max(i.rise.shape[1] for i in found.values())
-    rows = []
-    for name, importance in found.items():
-        rises = importance.relative
-        ends = rises.nan_to_num(torch.inf).amin(dim=-1), rises.nan_to_num(-1).amax(dim=-1)
-        low, high = (end.median(dim=0).values.tolist() for end in ends)
-        cells = [f"{a + 0:.2g} to {b:.2g}" for a, b in zip(low, high, strict=True)]
-        rows.append([f"`{name}`", *cells, *[""] * (depth - len(cells))])
-    return table(["model", *(f"layer {layer + 1}" for layer in range(depth))], rows)
-
-
-def robustness(by_fill: dict[str, dict[str, Importance]]) -> str:
-    """The deciding statistics under every way to mask a head and to average over contexts."""
-    rows = []
-    for fill, found in by_fill.items():
-        for average in AVERAGES:
-            for name, importance in found.items():
-                i = importance.by(average)
-                statistics = (
-                    i.smallest_first,
-                    i.shares[:, 0].amin(dim=-1),
-                    i.top_later,
-                    i.contrast,
-                )
-                rows.append([f"`{name}`", fill, average, *map(over_seeds, statistics)])
-    return table(
-        [
-            "model",
-            "masked head puts out",
-            "average over contexts",
-            "smallest relative rise, layer 1",
-            "smallest share, layer 1",
-            "smallest top share, later layers",
-            "entropy contrast",
-        ],
-        rows,
-    )

@@ -5,7 +5,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from icl.contexts import draw, draw_queries, stack
-from icl.errors import Failed, Refused, require
+from icl.errors import Failed, Refused, choose, require
 from icl.predictors import LinearPredictor
 from icl.risk import excess_risk
 from icl.tasks import SparseLinear
@@ -23,32 +23,36 @@ from icl.transformer import Architecture, build
 
 QUERIES = 16  # per context, for models whose query expectation has no closed form
 SAVE_EVERY = 20.0  # seconds of training that a kill can cost
+OPTIMISERS = ("adam", "adamw", "sgd")
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train: Adam with warm-up, cosine decay of the rate to zero, gradient clipping.
+    """How to train: warm-up, cosine decay of the rate to zero, gradients clipped per model.
 
-    `weight_decay` is added to the gradient (coupled L2, Adam's own); `decoupled` shrinks the
-    weights instead (AdamW). `warmup` is a fraction of the steps. `init_scale` s starts every
-    weight at N(0, s²/fan_in).
+    `weight_decay` is added to the gradient by `adam` (coupled L2) and `sgd`; `adamw` shrinks
+    the weights instead. `sgd` has betas[0] for its momentum. `warmup` is a fraction of the
+    steps. `init_scale` s starts every weight at N(0, s²/fan_in).
     """
 
     steps: int = 14_000
     batch: int = 192
     lr: float = 2e-3
     warmup: float = 0.05
+    optimiser: str = "adam"
     weight_decay: float = 0.0
-    decoupled: bool = False
     betas: tuple[float, float] = (0.9, 0.99)
     clip: float = 1.0
     init_scale: float = 0.3
 
     def __post_init__(self):
         object.__setattr__(self, "betas", tuple(self.betas))
+        choose("optimiser", self.optimiser, OPTIMISERS)
         require(self.steps >= 1, f"steps={self.steps}: at least one step is needed")
         require(self.batch >= 1, f"batch={self.batch}: at least one context is needed")
         require(0 <= self.warmup < 1, f"warmup={self.warmup}: a fraction in [0, 1) is needed")
+        for name in ("lr", "clip", "init_scale"):
+            require(getattr(self, name) > 0, f"{name}={getattr(self, name)}: must be above 0")
 
     def rate(self, step: int) -> float:
         """Learning rate of a step (from 0): up linearly, then down a cosine to zero."""
@@ -82,8 +86,17 @@ class Configuration:
 
     @property
     def hash(self) -> str:
-        """Twelve hex digits that name this configuration."""
-        text = json.dumps(self.to_dict(), sort_keys=True)
+        """Twelve hex digits that name this configuration.
+
+        Only what differs from the defaults is hashed: a new setting whose default changes
+        nothing leaves the names of earlier runs alone.
+        """
+        usual = Configuration().to_dict()
+        unusual = {
+            part: {name: value for name, value in given.items() if value != usual[part][name]}
+            for part, given in self.to_dict().items()
+        }
+        text = json.dumps(unusual, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
@@ -103,10 +116,7 @@ class Trainer:
         recipe = config.recipe
         self.model = build(config.architecture, len(seeds)).initialise(seeds, recipe.init_scale)
         self.model.to(device)
-        kind = torch.optim.AdamW if recipe.decoupled else torch.optim.Adam
-        self.optimiser = kind(
-            self.model.parameters(), recipe.lr, recipe.betas, weight_decay=recipe.weight_decay
-        )
+        self.optimiser = _optimiser(recipe, self.model.parameters())
         self.step, self.seconds = 0, 0.0
         self.losses = torch.full((recipe.steps, len(seeds)), torch.nan)
 
@@ -178,6 +188,14 @@ class Trainer:
         self.step = len(state["losses"])
         self.losses[: self.step] = state["losses"]
         self.seconds = state["seconds"].item()
+
+
+def _optimiser(recipe: Recipe, parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
+    shared = {"lr": recipe.lr, "weight_decay": recipe.weight_decay}
+    if recipe.optimiser == "sgd":
+        return torch.optim.SGD(parameters, momentum=recipe.betas[0], **shared)
+    kind = torch.optim.AdamW if recipe.optimiser == "adamw" else torch.optim.Adam
+    return kind(parameters, betas=recipe.betas, **shared)
 
 
 def train(

@@ -20,21 +20,28 @@ from icl.errors import choose, require
 from icl.predictors import LinearPredictor, Predictor
 
 ATTENTION = ("linear", "relu", "softmax")
+INPUTS = ("raw", "preprocessed")
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """d features, heads per layer, head dimension k = d_head, width D = d_model."""
+    """d features, heads per layer, head dimension k = d_head, width D = d_model.
+
+    With `inputs = "preprocessed"` every input x, of examples and queries, becomes r̂ ∘ x with
+    r̂ = (1/n) Σ x_i y_i before the model sees it: Algorithm 1 of Chen et al. (2024).
+    """
 
     d: int = 8
     heads: tuple[int, ...] = (8, 8, 8)
     d_head: int = 9
     d_model: int = 32
     attention: str = "linear"
+    inputs: str = "raw"
 
     def __post_init__(self):
         object.__setattr__(self, "heads", tuple(self.heads))
         choose("attention", self.attention, ATTENTION)
+        choose("inputs", self.inputs, INPUTS)
         require(
             len(self.heads) > 0 and min(self.heads) >= 1,
             f"heads={self.heads}: every layer needs at least one head, and there must be a layer",
@@ -95,12 +102,20 @@ class Transformer(nn.Module, Predictor):
         n = contexts.tokens.shape[-2]
         unlabelled = torch.nn.functional.pad(queries, (0, 1))
         tokens = torch.cat([contexts.tokens, unlabelled.to(contexts.tokens)], dim=-2)
-        x = project(_with_models(tokens, 3).to(self.embed), self.embed)
+        tokens = _with_models(tokens, 3).to(self.embed) * self._scale(contexts).unsqueeze(-2)
+        x = project(tokens, self.embed)
         average = 1 if self.config.attention == "softmax" else n
         yield x
         for layer in range(len(self.config.heads)):
             x = x + self._layer(layer, x, x[:, :, :n], lambda values: values / average)
             yield x
+
+    def _scale(self, contexts: Contexts) -> Tensor:
+        """What the entries of a token [x, y] are multiplied with, (M or 1, B or 1, d+1)."""
+        if self.config.inputs == "raw":
+            return self.embed.new_ones(1, 1, self.config.d + 1)
+        r = _with_models(contexts.xy, 2).to(self.embed)
+        return torch.nn.functional.pad(r, (0, 1), value=1.0)
 
     def _layer(self, layer: int, x: Tensor, keys: Tensor, mix: Callable) -> Tensor:
         """What a layer adds to x (M, B, T, D); the values of `keys` go through `mix`."""
@@ -137,7 +152,7 @@ class LinearTransformer(Transformer, LinearPredictor):
 
     def weights(self, contexts: Contexts) -> Tensor:
         """ŵ (M, B, d), by way of the statistics alone."""
-        return self.finish(contexts, self.embed.unsqueeze(1))
+        return self.finish(contexts, self._start(contexts))
 
     def finish(self, contexts: Contexts, x: Tensor, layer: int = 0) -> Tensor:
         """ŵ (M, B, d) from the hidden states x that enter `layer`, as `hidden` yields them."""
@@ -167,11 +182,15 @@ class LinearTransformer(Transformer, LinearPredictor):
     def hidden(self, contexts: Contexts) -> Iterator[Tensor]:
         """Aᵀ (M, B, d+1, D) before and after each layer: hidden states of the basis tokens."""
         mix = self._mixer(contexts)
-        x = self.embed.unsqueeze(1)
+        x = self._start(contexts)
         yield x
         for layer in range(len(self.config.heads)):
             x = x + self._layer(layer, x, x, mix)
             yield x
+
+    def _start(self, contexts: Contexts) -> Tensor:
+        """Hidden states of the basis tokens before the first layer, (M, B or 1, d+1, D)."""
+        return self.embed.unsqueeze(1) * self._scale(contexts).unsqueeze(-1)
 
     def _mixer(self, contexts: Contexts) -> Callable:
         gram = _with_models(contexts.gram, 3).to(self.embed)

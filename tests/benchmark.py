@@ -15,11 +15,11 @@ from torch import nn
 
 from icl.contexts import draw, draw_queries
 from icl.markdown import table
-from icl.sweeps import EXPERIMENTS
+from icl.sweeps import MODELS
 from icl.training import Trainer
 from icl.transformer import build
 
-FLAGSHIP = EXPERIMENTS["flagship"].config
+FLAGSHIP = MODELS["flagship"].config
 CONFIG = replace(FLAGSHIP, recipe=replace(FLAGSHIP.recipe, batch=64))
 LONGEST_TOKENS = 256  # beyond this the token paths take seconds to minutes a step
 

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 import icl
 from icl.checkpoints import catalogue, finished, load, save, verify
 from icl.errors import Refused
-from icl.sweeps import EXPERIMENTS
+from icl.sweeps import MODELS
 from icl.tasks import SparseLinear
 from icl.training import Configuration, Recipe, train
 from icl.transformer import Architecture
@@ -90,12 +90,12 @@ def test_load_works_from_anywhere(tmp_path, monkeypatch):
 
 
 def test_every_experiment_ships_as_it_is_described():
-    assert set(catalogue()) == set(EXPERIMENTS)
-    for name, experiment in EXPERIMENTS.items():
+    assert set(catalogue()) == set(MODELS)
+    for name, plan in MODELS.items():
         shipped = load(name)
-        assert shipped.config == experiment.config
-        assert shipped.seeds == experiment.seeds
-        assert shipped.curve.shape == (experiment.config.recipe.steps // 100, len(shipped.seeds))
+        assert shipped.config == plan.config
+        assert shipped.seeds == plan.seeds
+        assert shipped.curve.shape == (plan.config.recipe.steps // 100, len(shipped.seeds))
 
 
 @pytest.mark.parametrize("name", catalogue())

@@ -6,16 +6,9 @@ import pytest
 import torch
 
 from icl import pages
-from icl.claims import (
-    CLAIMS,
-    CONDITIONAL,
-    MIME,
-    NOT_REPRODUCED,
-    REPRODUCED,
-    UNDECIDED,
-    judge,
-)
+from icl.claims import CLAIMS
 from icl.errors import Refused
+from icl.verdicts import CONDITIONAL, MIME, NOT_REPRODUCED, REPRODUCED, UNDECIDED, judge
 
 ABOVE, AROUND, BELOW = (torch.tensor([x, x + 0.01, x - 0.01]) for x in (0.9, 0.5, 0.2))
 WIDE = torch.tensor([0.0, 0.5, 1.0])
@@ -52,7 +45,7 @@ def test_a_verdict_shows_its_numbers_and_feeds_the_scorecard():
     for word in ("[A3](some-chapter)", CONDITIONAL, "small", "0.900", "−0.200", "above 0.5"):
         assert word in card
     assert len(card.splitlines()) == 2 + 2
-    assert "small 0.900" in pages.finding([verdict]).replace("`", "")
+    assert f"**{CONDITIONAL}**: `large` |" in card.splitlines()[2]
 
 
 def test_thresholds_have_reasons_and_ids_are_their_own():

@@ -1,11 +1,15 @@
 """The command: what a user types, and what a user mistypes."""
 
+import re
 import sys
 
 import pytest
+import torch
 
-from icl import checkpoints, cli
+from icl import checkpoints, cli, sweeps
 from icl.checkpoints import load
+from icl.sweeps import MODELS, Job
+from icl.training import Trainer
 
 
 @pytest.fixture
@@ -33,7 +37,10 @@ def icl(monkeypatch, capsys):
         (["run", "head-utilization", "--contexts"], "requires an argument"),
         (["run", "head-utilization", "512"], "unexpected extra argument"),
         (["train", "flagshp"], "did you mean flagship?"),
-        (["train"], "Missing argument 'NAME'"),
+        (["train"], "NAME is missing"),
+        (["train", "--experiment", "prunning"], "did you mean pruning?"),
+        (["train", "flagship", "--experiment", "pruning"], "NAME: not allowed with --experiment"),
+        (["train", "--experiment", "pruning", "--steps", "5"], "--steps: not allowed"),
         (["train", "flagship", "--seeds", "a,b"], "whole numbers separated by commas"),
         (["train", "flagship", "--seeds", "1,1"], "different whole numbers"),
         (["train", "flagship", "--seeds", "²"], "different whole numbers"),
@@ -105,6 +112,41 @@ def test_train_adds_missing_seeds_and_refuses_another_configuration(icl, tmp_pat
     status, _, err = icl(*base, "--steps", 5, "--seeds", "100")
     assert (status, "holds another configuration" in err) == (2, True)
     assert load(file).seeds == (100, 7)
+
+
+def test_an_experiment_trains_what_is_missing_and_says_how_long_it_will_take(
+    icl, tmp_path, monkeypatch
+):
+    plans = {f"m{seeds}": MODELS["heads-1-3"].adjusted(4, (seeds,)) for seeds in (0, 1, 2)}
+    monkeypatch.setattr(sweeps, "MODELS", plans)
+    monkeypatch.setattr(sweeps, "EXPERIMENTS", {"trial": tuple(plans)})
+    assert icl("train", "--experiment", "trial", "--output", tmp_path)[0] == 0
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert sorted(before) == ["m0.safetensors", "m1.safetensors", "m2.safetensors"]
+    (tmp_path / "m1.safetensors").unlink()
+    status, out, _ = icl("train", "--experiment", "trial", "--output", tmp_path)
+    assert status == 0
+    assert "2 of 3 models are trained already" in out
+    assert re.search(r"training 1 on \d+ cores: about \d\d:\d\d:\d\d", out)
+    assert "m1: mean excess risk" in out
+    assert "m0: " not in out
+    assert load(tmp_path / "m1.safetensors").seeds == (1,)
+    assert (tmp_path / "m0.safetensors").read_bytes() == before["m0.safetensors"]
+    status, out, _ = icl("train", "--experiment", "trial", "--output", tmp_path)
+    assert (status, "3 of 3 models" in out, "training" in out) == (0, True, False)
+
+
+def test_the_time_left_of_a_cut_training_counts_only_what_is_left(tmp_path):
+    plan = MODELS["heads-1-3"].adjusted(1000, (0,))
+    job = Job("m", plan, tmp_path / "m.safetensors")
+    whole = job.seconds_left()
+    trainer = Trainer(plan.config, (0,))
+    for _ in range(3):
+        trainer.advance()
+    trainer.losses = torch.cat([trainer.losses[:3], torch.ones(897, 1), trainer.losses[900:]])
+    trainer.step = 900
+    trainer.save(job.state)
+    assert 0 < job.seconds_left() < 0.5 * whole
 
 
 def test_verify_fails_for_a_file_from_elsewhere(icl, tmp_path, monkeypatch):

@@ -8,15 +8,15 @@ from pathlib import Path
 PACKAGE = Path(__file__).parent.parent / "icl"
 # From the ground up; a module may import only from layers before its own.
 LAYERS = (
-    {"errors", "markdown"},
+    {"errors", "markdown", "claims"},
     {"tasks"},
     {"contexts"},
     {"predictors"},
     {"transformer", "risk"},
-    {"training", "estimators", "heads", "claims"},
+    {"training", "estimators", "heads", "verdicts"},
     {"checkpoints", "chapters"},
     {"sweeps", "figures"},
-    {"pages"},
+    {"tables", "pages"},
     {"site"},
     {"cli"},
 )

@@ -5,13 +5,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from icl import pages
+from icl import pages, tables
 from icl.checkpoints import catalogue, load
-from icl.claims import judge
 from icl.contexts import draw
 from icl.heads import Importance
 from icl.predictors import LinearPredictor
-from icl.sweeps import EXPERIMENTS
+from icl.sweeps import MODELS
+from icl.verdicts import judge
 
 
 def cells(text):
@@ -30,12 +30,12 @@ def found():
 
 
 def test_fragility_gives_smallest_then_largest_per_layer(found):
-    ((name, first, second),) = cells(pages.fragility({"m": found["m"].by("median")}))
+    ((name, first, second),) = cells(tables.fragility({"m": found["m"].by("median")}))
     assert (name, first, second) == ("`m`", "0.2 to 3", "0.1 to 0.3")
 
 
 def test_robustness_shows_every_fill_and_average(found):
-    rows = cells(pages.robustness({"zero": found, "mean": found}))
+    rows = cells(tables.robustness({"zero": found, "mean": found}))
     assert [row[1:3] for row in rows] == [
         ["zero", "mean"], ["zero", "median"], ["mean", "mean"], ["mean", "median"]
     ]  # fmt: skip
@@ -58,29 +58,40 @@ def test_standings_subtract_the_baseline_from_the_model():
     trained = load("workhorse-3")
     contexts = draw(trained.config.task, 50, "evaluate", seed=0)
     baselines = {"m": {"far": Shifted(10.0), "exact": Shifted(0.0)}}
-    rows = cells(pages.standings({"m": trained}, {"m": contexts}, baselines))
+    rows = cells(tables.standings({"m": trained}, {"m": contexts}, baselines))
     assert [row[0] for row in rows] == ["`m`", "far", "exact"]
     assert rows[1][1].startswith("800.000")
     assert rows[1][3].startswith("−799")
     assert float(rows[2][3].split()[0]) == pytest.approx(float(rows[0][1].split()[0]))
 
 
-def test_settings_list_every_experiment_s_own_values():
-    rows = {row[0]: row[1:] for row in cells(pages.settings())}
-    assert rows["recipe: `steps`"][:-1] == [
-        str(experiment.config.recipe.steps) for experiment in EXPERIMENTS.values()
-    ]
-    assert rows["task: `d`"][:-1] == [str(e.config.task.d) for e in EXPERIMENTS.values()]
-    assert {row[-1] for row in rows.values()} == {"paper", "our choice"}
+def test_settings_say_what_is_shared_and_list_what_differs():
+    shared, models = pages.settings().split("\n\n")
+    assert {row[-1] for row in cells(shared)} == {"paper", "our choice"}
+    assert "`noise` = 1.0" in shared
+    header = [name.strip(" `") for name in models.splitlines()[0].strip("|").split("|")]
+    rows = {row[0].strip("`"): dict(zip(header, row, strict=True)) for row in cells(models)}
+    assert list(rows) == list(MODELS)
+    for name, plan in MODELS.items():
+        assert rows[name]["steps"] == str(plan.config.recipe.steps)
+        assert rows[name]["heads"] == ", ".join(map(str, plan.config.architecture.heads))
+        assert rows[name]["d"] == str(plan.config.task.d)
 
 
 def test_a_finding_quotes_the_deciding_statistic_only():
     high, low = torch.tensor([0.9, 0.91, 0.89]), torch.tensor([-0.7, -0.71, -0.69])
-    text = pages.finding([judge("A3", {"small": (high, low)})])
+    text = tables.finding([judge("A3", {"small": (high, low)})])
     assert "A3, not reproduced" in text
-    assert "0.900" in text
-    assert "0.700" not in text
-    assert "above 0.5" in text
+    assert "−0.700" in text
+    assert "0.900" not in text
+    assert "above 0." in text
+    text = tables.finding([judge("A3", {"small": (high, -low), "large": (high, low)})])
+    assert "reproduced under conditions (`small`)" in text
+    many = {f"s{i}": (high, low - i) for i in range(6)}
+    text = tables.finding([judge("A3", many)])
+    assert "`s5`) to " in text
+    assert "`s0`" in text
+    assert "`s3`" not in text
 
 
 def test_models_and_runs_are_listed_whole():

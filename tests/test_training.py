@@ -168,11 +168,22 @@ def test_clipping_bounds_each_model_s_own_norm():
 
 
 def test_coupled_and_decoupled_decay_are_different_things():
-    decoupled = replace(SMALL, recipe=replace(SMALL.recipe, decoupled=True))
+    decoupled = replace(SMALL, recipe=replace(SMALL.recipe, optimiser="adamw"))
     none = replace(SMALL, recipe=replace(SMALL.recipe, weight_decay=0.0))
     ends = [weights(train(config, (0,)))[0] for config in (SMALL, decoupled, none)]
     assert not torch.allclose(ends[0], ends[1])
     assert not torch.allclose(ends[1], ends[2], atol=1e-7)
+
+
+def test_sgd_takes_plain_steps_with_momentum():
+    recipe = Recipe(steps=3, batch=8, optimiser="sgd", betas=(0.5, 0.9), clip=1e9, warmup=0.0)
+    trainer = Trainer(replace(SMALL, recipe=recipe), (0,))
+    embed, velocity = trainer.model.embed, 0
+    for step in range(3):
+        before = embed.detach().clone()
+        trainer.advance()
+        velocity = 0.5 * velocity + embed.grad
+        assert torch.allclose(embed - before, -recipe.rate(step) * velocity, atol=1e-6)
 
 
 def test_the_hash_sees_every_setting_and_survives_a_round_trip():
@@ -184,8 +195,8 @@ def test_the_hash_sees_every_setting_and_survives_a_round_trip():
         for name, value in SMALL.to_dict()[part].items():
             other = {
                 "values": "signs", "covariance": (1.0, 1.0, 2.0, 1.0), "heads": (2, 2),
-                "attention": "relu", "betas": (0.8, 0.9), "decoupled": True, "s": 1, "d": None,
-                "warmup": 0.2,
+                "attention": "relu", "inputs": "preprocessed", "betas": (0.8, 0.9),
+                "optimiser": "sgd", "s": 1, "d": None, "warmup": 0.2,
             }.get(name, value * 2 if isinstance(value, (int, float)) else value)  # fmt: skip
             if other is None:
                 continue
@@ -198,6 +209,9 @@ def test_the_hash_sees_every_setting_and_survives_a_round_trip():
     [
         (lambda: Recipe(steps=0), "steps=0"),
         (lambda: Recipe(warmup=1.0), "warmup=1.0"),
+        (lambda: Recipe(lr=-1e-3), "lr=-0.001"),
+        (lambda: Recipe(clip=0), "clip=0"),
+        (lambda: Recipe(optimiser="adma"), "did you mean adam"),
         (lambda: Configuration(SparseLinear(d=4, s=1), Architecture(d=5)), "d=5"),
         (lambda: Trainer(SMALL, ()), "at least one seed"),
     ],

@@ -1,0 +1,123 @@
+"""A claim judged: intervals over seeds against the thresholds, and what they add up to."""
+
+import json
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from icl.claims import CLAIMS, Claim, Criterion
+from icl.errors import choose, require
+from icl.markdown import table
+from icl.risk import Estimate, over_seeds
+
+MIME = "application/vnd.icl.verdict+json"
+REPRODUCED, CONDITIONAL, NOT_REPRODUCED, UNDECIDED = (
+    "reproduced",
+    "reproduced under conditions",
+    "not reproduced",
+    "undecided",
+)
+
+
+def decide(criterion: Criterion, estimate: Estimate) -> str:
+    """Reproduced if the whole interval is above the threshold, not if it is below."""
+    if estimate.low > criterion.threshold:
+        return REPRODUCED
+    return NOT_REPRODUCED if estimate.high < criterion.threshold else UNDECIDED
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One criterion in one setting: its value over seeds, and the decision."""
+
+    setting: str
+    criterion: Criterion
+    estimate: Estimate
+    seeds: int
+
+    @property
+    def decision(self) -> str:
+        return decide(self.criterion, self.estimate)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A claim judged in one or more settings."""
+
+    claim: Claim
+    findings: tuple[Finding, ...]
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """The decision in every setting: the worst of its criteria."""
+        worst = (REPRODUCED, UNDECIDED, NOT_REPRODUCED)
+        found: dict[str, str] = {}
+        for f in self.findings:
+            found[f.setting] = max(found.get(f.setting, REPRODUCED), f.decision, key=worst.index)
+        return found
+
+    @property
+    def outcome(self) -> str:
+        """What all settings agree on; else under conditions if some reproduce it, or undecided."""
+        decisions = set(self.settings.values())
+        if len(decisions) == 1:
+            return decisions.pop()
+        return CONDITIONAL if REPRODUCED in decisions else UNDECIDED
+
+    @property
+    def conditions(self) -> list[str]:
+        """The settings in which the claim is reproduced."""
+        return [name for name, decision in self.settings.items() if decision == REPRODUCED]
+
+    def to_dict(self) -> dict:
+        """What the scorecard needs, as plain data."""
+        return {
+            "id": self.claim.id,
+            "paper": self.claim.paper,
+            "statement": self.claim.statement,
+            "outcome": self.outcome,
+            "conditions": self.conditions if self.outcome == CONDITIONAL else [],
+            "criteria": [
+                {
+                    "statistic": criterion.statistic,
+                    "threshold": criterion.threshold,
+                    "settings": {f.setting: str(f.estimate) for f in self.of(criterion)},
+                }
+                for criterion in self.claim.criteria
+            ],
+        }
+
+    def of(self, criterion: Criterion) -> list[Finding]:
+        """The findings of one criterion, a setting each."""
+        return [f for f in self.findings if f.criterion == criterion]
+
+    def __str__(self) -> str:
+        return f"{self.claim.id}: {self.outcome}. {self.claim.statement}"
+
+    def _repr_mimebundle_(self, **_) -> dict:
+        parts = [f"**{self.claim.id}: {self.outcome}.** {self.claim.statement}"]
+        header = ["setting", "seeds", "mean over seeds [95 %]", "decision"]
+        for criterion in self.claim.criteria:
+            least = f"above {criterion.threshold:g}"
+            parts.append(f"*Needed: {criterion.statistic}, {least}.* {criterion.reason}")
+            rows = [[f"`{f.setting}`", f.seeds, f.estimate, f.decision] for f in self.of(criterion)]
+            parts.append(table(header, rows))
+        return {
+            "text/markdown": "\n\n".join(parts),
+            "text/plain": str(self),
+            MIME: json.dumps(self.to_dict()),
+        }
+
+
+def judge(claim_id: str, settings: dict[str, tuple[Tensor, ...]]) -> Verdict:
+    """Judge a claim: per setting, one tensor (M,) of values over seeds for each criterion."""
+    claim = CLAIMS[choose("claim", claim_id, CLAIMS)]
+    findings = []
+    for setting, statistics in settings.items():
+        require(
+            len(statistics) == len(claim.criteria),
+            f"{len(statistics)} statistics for {claim.id}: it has {len(claim.criteria)} criteria",
+        )
+        for criterion, values in zip(claim.criteria, statistics, strict=True):
+            findings.append(Finding(setting, criterion, over_seeds(values), len(values)))
+    return Verdict(claim, tuple(findings))
