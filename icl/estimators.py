@@ -1,6 +1,6 @@
 """Estimators to compare with: the same interface as the transformer, tuned on their own stream."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import combinations, product
 
 import numpy as np
@@ -58,17 +58,68 @@ class Lasso(LinearPredictor):
 
 
 class GradientDescent(LinearPredictor):
-    """`steps` steps of size `rate` on (1/2n) Σ (y_i − <u, x_i>)², from u = 0."""
+    """`steps` steps on (1/2n) Σ (y_i − <u, x_i>)², from u = 0.
 
-    def __init__(self, steps: int, rate: float):
+    `rate` is the step size or, if `relative`, a multiple of 1/λ_max of the matrix that the
+    steps descend on, context by context.
+    """
+
+    def __init__(self, steps: int, rate: float, relative: bool = False):
         require(steps >= 1, f"steps={steps}: at least one step is needed")
-        self.steps, self.rate = steps, rate
+        self.steps, self.rate, self.relative = steps, rate, relative
 
     def weights(self, contexts: Contexts) -> Tensor:
-        u = torch.zeros_like(contexts.xy)
+        *_, last = self.iterates(contexts)
+        return last
+
+    def iterates(self, contexts: Contexts) -> Iterator[Tensor]:
+        """The weights after every step, (..., B, d)."""
+        u, scale = torch.zeros_like(contexts.xy), None
         for _ in range(self.steps):
-            u = u - self.rate * (torch.einsum("...ij,...j->...i", contexts.xx, u) - contexts.xy)
-        return u
+            residual = contexts.xy - torch.einsum("...ij,...j->...i", contexts.xx, u)
+            if scale is None or self.rescales:
+                scale = self.scale(u, residual)
+                rate = self._rate(contexts, scale)
+            u = u + rate * scale.square() * residual
+            yield u
+
+    rescales = False
+
+    def scale(self, u: Tensor, residual: Tensor) -> Tensor:
+        """What multiplies the features, (..., B, d): from the weights u before the step, and
+        the correlations (1/n) Σ x_i (y_i − <u, x_i>) that they leave.
+        """
+        return torch.ones_like(residual)
+
+    def _rate(self, contexts: Contexts, scale: Tensor) -> Tensor | float:
+        if not self.relative:
+            return self.rate
+        seen = scale[..., :, None] * contexts.xx * scale[..., None, :]
+        return self.rate / torch.linalg.eigvalsh(seen)[..., -1:].clamp(min=1e-30)
+
+
+class PreprocessedGD(GradientDescent):
+    """Gradient descent on preprocessed inputs x̃ = r̂ ∘ x, r̂ = (1/n) Σ x_i y_i.
+
+    Algorithm 1 of Chen et al. (2024). In the coordinates of x it is gradient descent with
+    the preconditioner diag(r̂²), so a feature that correlates with the labels moves first.
+    """
+
+    def scale(self, u: Tensor, residual: Tensor) -> Tensor:
+        return residual  # before the first step, u = 0: r̂ itself
+
+
+class ReweightedGD(GradientDescent):
+    """Gradient descent that preprocesses again before every step.
+
+    The features are scaled by u + (1/n) Σ x_i (y_i − <u, x_i>): the current weights, corrected
+    by the correlations they leave. At u = 0 that is r̂, the first layer's preprocessing.
+    """
+
+    rescales = True
+
+    def scale(self, u: Tensor, residual: Tensor) -> Tensor:
+        return u + residual
 
 
 class PosteriorMean(LinearPredictor):
