@@ -1,22 +1,19 @@
-"""Trained models as files: safetensors with their whole provenance, and a check of it."""
+"""Trained models as files: safetensors with their whole provenance."""
 
 import hashlib
 import json
-import platform
+import os
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from icl.contexts import draw, draw_queries
+from icl.configuration import Configuration
 from icl.errors import Refused, choose, require
-from icl.predictors import LinearPredictor
-from icl.risk import excess_risk
-from icl.training import QUERIES, Configuration, Trainer, write_atomically
 from icl.transformer import Transformer, build
 
 TRAINED = Path(__file__).parent / "trained"
@@ -24,8 +21,6 @@ FORMAT = "icl-checkpoint-1"
 FIRST_STEPS = 20  # losses recorded one by one, which `verify` replays
 BLOCK = 100  # steps per point of the recorded loss curve
 RISK_CONTEXTS = 4096
-REPLAY_TOLERANCE = 2e-3  # relative: float32 on another machine or thread count
-RISK_TOLERANCE = 1e-4  # relative
 
 
 @dataclass(frozen=True)
@@ -48,29 +43,21 @@ class Checkpoint:
     seconds: float
     versions: dict[str, str]
 
-
-def finished(name: str, trainer: Trainer) -> Checkpoint:
-    """The checkpoint of a training that has run to its end."""
-    steps = trainer.config.recipe.steps
-    require(trainer.step == steps, f"{trainer.step} steps done: training ends at {steps}")
-    size = min(BLOCK, steps)
-    blocks = trainer.losses[: steps // size * size].unflatten(0, (-1, size))
-    model = trainer.model.cpu().requires_grad_(False)
-    return Checkpoint(
-        name=name,
-        model=model,
-        config=trainer.config,
-        seeds=trainer.seeds,
-        first_losses=trainer.losses[:FIRST_STEPS].clone(),
-        curve=blocks.median(dim=1).values,
-        risks=recorded_risk(model, trainer.config),
-        seconds=trainer.seconds,
-        versions={
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "numpy": np.__version__,
-        },
-    )
+    def only(self, seeds: tuple[int, ...]) -> "Checkpoint":
+        """The models of these training seeds, in this order."""
+        absent = [seed for seed in seeds if seed not in self.seeds]
+        require(not absent, f"seeds={absent}: {self.name} has {self.seeds}")
+        rows = [self.seeds.index(seed) for seed in seeds]
+        model = build(self.config.architecture, len(seeds)).requires_grad_(False)
+        model.load_state_dict({k: v[rows] for k, v in self.model.state_dict().items()})
+        return replace(
+            self,
+            model=model,
+            seeds=tuple(seeds),
+            first_losses=self.first_losses[:, rows],
+            curve=self.curve[:, rows],
+            risks=self.risks[rows],
+        )
 
 
 def join(first: Checkpoint, second: Checkpoint) -> Checkpoint:
@@ -93,17 +80,6 @@ def join(first: Checkpoint, second: Checkpoint) -> Checkpoint:
         risks=torch.cat([first.risks, second.risks]),
         seconds=first.seconds + second.seconds,
     )
-
-
-@torch.no_grad()
-def recorded_risk(model: Transformer, config: Configuration) -> Tensor:
-    """The risk a checkpoint records, (M,), in squared label units."""
-    linear = isinstance(model, LinearPredictor)
-    queries = None
-    if not linear:
-        queries = draw_queries(config.task, RISK_CONTEXTS, QUERIES, "evaluate", 0)
-    contexts = draw(config.task, RISK_CONTEXTS, "evaluate", 0, tokens=not linear)
-    return excess_risk(model, contexts, queries).mean(dim=-1)
 
 
 def save(checkpoint: Checkpoint, path: Path) -> None:
@@ -169,42 +145,6 @@ def load(name: str | Path) -> Checkpoint:
     )
 
 
-@dataclass(frozen=True)
-class Check:
-    """One recorded quantity against its recomputation: the largest relative difference."""
-
-    what: str
-    difference: float
-    tolerance: float
-
-    @property
-    def passed(self) -> bool:
-        return self.difference <= self.tolerance
-
-
-def verify(checkpoint: Checkpoint) -> list[Check]:
-    """Check that a checkpoint came from this code.
-
-    Replays the first steps from the seeds and compares their losses, then recomputes the
-    recorded risk from the stored weights.
-    """
-    trainer = Trainer(checkpoint.config, checkpoint.seeds)
-    replayed = torch.stack([trainer.advance() for _ in checkpoint.first_losses])
-    risks = recorded_risk(checkpoint.model, checkpoint.config)
-    return [
-        Check(
-            f"losses of the first {len(replayed)} steps",
-            _relative(replayed, checkpoint.first_losses),
-            REPLAY_TOLERANCE,
-        ),
-        Check("excess risk", _relative(risks, checkpoint.risks), RISK_TOLERANCE),
-    ]
-
-
-def _relative(ours: Tensor, theirs: Tensor) -> float:
-    return ((ours - theirs).abs() / theirs.abs()).nan_to_num(torch.inf).max().item()
-
-
 def _digest(tensors: dict[str, Tensor]) -> str:
     """SHA-256 over names, shapes and bytes of all tensors."""
     total = hashlib.sha256()
@@ -213,3 +153,11 @@ def _digest(tensors: dict[str, Tensor]) -> str:
         total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         total.update(tensor.numpy().tobytes())
     return total.hexdigest()
+
+
+def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` fill a temporary file beside `path`, then move it into place."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    write(temporary)
+    os.replace(temporary, path)

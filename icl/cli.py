@@ -110,14 +110,14 @@ def train(name, experiment, seeds, steps, device, threads, output):
     """
     import torch
 
-    from icl import checkpoints, sweeps
+    from icl import checkpoints, jobs, sweeps
 
     choose("device", device, ["cpu", *(["cuda"] if torch.cuda.is_available() else [])])
     if experiment:
         alone = {"NAME": name, "--seeds": seeds, "--steps": steps, "--threads": threads}
         given = [option for option, value in alone.items() if value is not None]
         require(not given, f"{', '.join(given)}: not allowed with --experiment")
-        sweeps.train_experiment(experiment, output or checkpoints.TRAINED, device)
+        jobs.train_experiment(experiment, output or checkpoints.TRAINED, device)
         return
     require(name is not None, "NAME is missing: name a model, or an experiment with --experiment")
     choose("model", name, sweeps.MODELS)
@@ -126,7 +126,7 @@ def train(name, experiment, seeds, steps, device, threads, output):
     require(output.suffix == ".safetensors", f"output={output}: its name must end in .safetensors")
     if threads:
         torch.set_num_threads(threads)
-    sweeps.train_model(name, plan, output, device)
+    jobs.train_model(name, plan, output, device)
 
 
 def _seeds(text: str | None) -> tuple[int, ...] | None:
@@ -149,11 +149,11 @@ def verify(names):
     Replays the first training steps from the seeds, compares their losses with the recorded
     ones, and recomputes the recorded risk.
     """
-    from icl import checkpoints
+    from icl import checkpoints, provenance
 
     failed = False
     for name in names or checkpoints.catalogue():
-        for check in checkpoints.verify(checkpoints.load(name)):
+        for check in provenance.verify(checkpoints.load(name)):
             failed |= not check.passed
             click.echo(
                 f"{name}: {check.what}: {'same' if check.passed else 'DIFFERENT'} "

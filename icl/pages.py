@@ -4,9 +4,9 @@ from importlib.metadata import version
 from time import gmtime, strftime
 
 from icl.checkpoints import catalogue, load
+from icl.configuration import Configuration
 from icl.markdown import table
 from icl.sweeps import MODELS, SEEDS
-from icl.training import Configuration
 
 STACK = ("torch", "numpy", "scikit-learn", "matplotlib", "papermill", "jupyter-book")
 

@@ -1,12 +1,8 @@
 """Training: all seeds of a configuration at once, resumable to the bit."""
 
-import hashlib
 import json
-import math
-import os
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
@@ -14,90 +10,17 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from icl.checkpoints import write_atomically
+from icl.configuration import Configuration, Recipe
 from icl.contexts import draw, draw_queries, stack
-from icl.errors import Failed, Refused, choose, require
+from icl.errors import Failed, Refused, require
 from icl.predictors import LinearPredictor
+from icl.pruning import pruned
 from icl.risk import excess_risk
-from icl.tasks import SparseLinear
-from icl.transformer import Architecture, build
+from icl.transformer import build
 
 QUERIES = 16  # per context, for models whose query expectation has no closed form
 SAVE_EVERY = 20.0  # seconds of training that a kill can cost
-OPTIMISERS = ("adam", "adamw", "sgd")
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How to train: warm-up, cosine decay of the rate to zero, gradients clipped per model.
-
-    `weight_decay` is added to the gradient by `adam` (coupled L2) and `sgd`; `adamw` shrinks
-    the weights instead. `sgd` has betas[0] for its momentum. `warmup` is a fraction of the
-    steps. `init_scale` s starts every weight at N(0, s²/fan_in).
-    """
-
-    steps: int = 14_000
-    batch: int = 192
-    lr: float = 2e-3
-    warmup: float = 0.05
-    optimiser: str = "adam"
-    weight_decay: float = 0.0
-    betas: tuple[float, float] = (0.9, 0.99)
-    clip: float = 1.0
-    init_scale: float = 0.3
-
-    def __post_init__(self):
-        object.__setattr__(self, "betas", tuple(self.betas))
-        choose("optimiser", self.optimiser, OPTIMISERS)
-        require(self.steps >= 1, f"steps={self.steps}: at least one step is needed")
-        require(self.batch >= 1, f"batch={self.batch}: at least one context is needed")
-        require(0 <= self.warmup < 1, f"warmup={self.warmup}: a fraction in [0, 1) is needed")
-        for name in ("lr", "clip", "init_scale"):
-            require(getattr(self, name) > 0, f"{name}={getattr(self, name)}: must be above 0")
-
-    def rate(self, step: int) -> float:
-        """Learning rate of a step (from 0): up linearly, then down a cosine to zero."""
-        warmup = self.warmup * self.steps
-        if step < warmup:
-            return self.lr * (step + 1) / (warmup + 1)
-        return self.lr * 0.5 * (1 + math.cos(math.pi * (step - warmup) / (self.steps - warmup)))
-
-
-@dataclass(frozen=True)
-class Configuration:
-    """Everything that determines a trained model but its seed."""
-
-    task: SparseLinear = field(default_factory=SparseLinear)
-    architecture: Architecture = field(default_factory=Architecture)
-    recipe: Recipe = field(default_factory=Recipe)
-
-    def __post_init__(self):
-        require(
-            self.task.d == self.architecture.d,
-            f"d={self.architecture.d} of the architecture: the task has d={self.task.d}",
-        )
-
-    def to_dict(self) -> dict:
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, data: dict) -> "Configuration":
-        parts = {"task": SparseLinear, "architecture": Architecture, "recipe": Recipe}
-        return cls(**{name: kind(**data[name]) for name, kind in parts.items()})
-
-    @property
-    def hash(self) -> str:
-        """Twelve hex digits that name this configuration.
-
-        Only what differs from the defaults is hashed: a new setting whose default changes
-        nothing leaves the names of earlier runs alone.
-        """
-        usual = Configuration().to_dict()
-        unusual = {
-            part: {name: value for name, value in given.items() if value != usual[part][name]}
-            for part, given in self.to_dict().items()
-        }
-        text = json.dumps(unusual, sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 class Trainer:
@@ -114,7 +37,11 @@ class Trainer:
         )
         self.config, self.seeds = config, tuple(seeds)
         recipe = config.recipe
-        self.model = build(config.architecture, len(seeds)).initialise(seeds, recipe.init_scale)
+        if config.start:
+            self.model = pruned(config.start, config.architecture, seeds)
+        else:
+            self.model = build(config.architecture, len(seeds))
+            self.model.initialise(seeds, recipe.init_scale)
         self.model.to(device)
         self.optimiser = _optimiser(recipe, self.model.parameters())
         self.step, self.seconds = 0, 0.0
@@ -234,11 +161,3 @@ def clip_per_model(parameters: list[Tensor], limit: float) -> None:
     scale = (limit / norm).clamp(max=1)
     for g in grads:
         g.mul_(scale[:, None])
-
-
-def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a temporary file beside `path`, then move it into place."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    write(temporary)
-    os.replace(temporary, path)

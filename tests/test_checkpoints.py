@@ -8,11 +8,13 @@ import torch
 from safetensors.torch import save_file
 
 import icl
-from icl.checkpoints import catalogue, finished, load, save, verify
+from icl.checkpoints import catalogue, load, save
+from icl.configuration import Configuration, Recipe
 from icl.errors import Refused
+from icl.provenance import finished, verify
 from icl.sweeps import MODELS
 from icl.tasks import SparseLinear
-from icl.training import Configuration, Recipe, train
+from icl.training import train
 from icl.transformer import Architecture
 
 

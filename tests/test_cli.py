@@ -6,9 +6,10 @@ import sys
 import pytest
 import torch
 
-from icl import checkpoints, cli, sweeps
+from icl import checkpoints, cli, jobs, provenance
 from icl.checkpoints import load
-from icl.sweeps import MODELS, Job
+from icl.jobs import Job
+from icl.sweeps import MODELS
 from icl.training import Trainer
 
 
@@ -118,8 +119,8 @@ def test_an_experiment_trains_what_is_missing_and_says_how_long_it_will_take(
     icl, tmp_path, monkeypatch
 ):
     plans = {f"m{seeds}": MODELS["heads-1-3"].adjusted(4, (seeds,)) for seeds in (0, 1, 2)}
-    monkeypatch.setattr(sweeps, "MODELS", plans)
-    monkeypatch.setattr(sweeps, "EXPERIMENTS", {"trial": tuple(plans)})
+    monkeypatch.setattr(jobs, "MODELS", plans)
+    monkeypatch.setattr(jobs, "EXPERIMENTS", {"trial": tuple(plans)})
     assert icl("train", "--experiment", "trial", "--output", tmp_path)[0] == 0
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     assert sorted(before) == ["m0.safetensors", "m1.safetensors", "m2.safetensors"]
@@ -150,7 +151,7 @@ def test_the_time_left_of_a_cut_training_counts_only_what_is_left(tmp_path):
 
 
 def test_verify_fails_for_a_file_from_elsewhere(icl, tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoints, "REPLAY_TOLERANCE", -1.0)
+    monkeypatch.setattr(provenance, "REPLAY_TOLERANCE", -1.0)
     status, out, _ = icl("verify", "workhorse-3")
     assert status == 1
     assert "DIFFERENT" in out

@@ -13,14 +13,17 @@ LAYERS = (
     {"contexts"},
     {"predictors"},
     {"transformer", "risk"},
-    {"training", "estimators", "heads", "verdicts"},
+    {"configuration", "estimators", "heads", "verdicts"},
     {"checkpoints", "chapters"},
-    {"sweeps", "figures"},
+    {"pruning"},
+    {"training"},
+    {"provenance", "sweeps"},
+    {"jobs", "figures"},
     {"tables", "pages"},
     {"site"},
     {"cli"},
 )
-SCIENCE = set().union(*LAYERS[:7]) - {"chapters"}
+SCIENCE = set().union(*LAYERS[:10]) - {"chapters"}
 
 
 def imported(path):

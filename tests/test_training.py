@@ -11,11 +11,15 @@ import pytest
 import torch
 
 from icl import training
+from icl.checkpoints import load, save
+from icl.configuration import Configuration, Recipe, Start
 from icl.contexts import draw, draw_queries
 from icl.errors import Failed, Refused
+from icl.provenance import finished, verify
+from icl.pruning import pruned
 from icl.risk import excess_risk
 from icl.tasks import SparseLinear
-from icl.training import Configuration, Recipe, Trainer, clip_per_model, train
+from icl.training import Trainer, clip_per_model, train
 from icl.transformer import Architecture
 
 SMALL = Configuration(
@@ -219,3 +223,25 @@ def test_the_hash_sees_every_setting_and_survives_a_round_trip():
 def test_bad_settings_are_refused(make, words):
     with pytest.raises(Refused, match=words):
         make()
+
+
+def test_finetuning_starts_from_the_pruned_model_and_verifies(tmp_path):
+    whole = load("workhorse-3")
+    smaller = replace(whole.config.architecture, heads=(8, 1, 1))
+    recipe = replace(whole.config.recipe, steps=3, batch=16, lr=1e-9)
+    config = replace(whole.config, architecture=smaller, recipe=recipe, start=Start("workhorse-3"))
+    assert Configuration.from_dict(config.to_dict()) == config
+    assert config.hash != replace(config, start=Start("workhorse-3", "random")).hash
+    start = pruned(config.start, smaller, (3, 1))
+    trainer = train(config, (3, 1))
+    contexts = draw(whole.config.task, 50, "evaluate", seed=0)
+    assert torch.allclose(trainer.model.weights(contexts), start.weights(contexts), rtol=1e-3)
+    save(finished("tuned", trainer), tmp_path / "tuned.safetensors")
+    tuned = load(tmp_path / "tuned.safetensors")
+    assert tuned.config == config
+    assert all(check.passed for check in verify(tuned))
+    wider = replace(smaller, d_head=4)
+    with pytest.raises(Refused, match="cannot be pruned to"):
+        Trainer(replace(config, architecture=wider), (0,))
+    with pytest.raises(Refused, match="seeds="):
+        Trainer(config, (99,))
