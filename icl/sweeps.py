@@ -69,7 +69,7 @@ MODELS |= {
     "flagship-1": _flagship(1, 1, 1),
     "flagship-811": _flagship(8, 1, 1),
 }
-LENGTHS = (16, 64, 128)  # context lengths n trained for, besides 32
+LENGTHS = (16, 64)  # context lengths n trained for, besides 32
 MODELS |= {f"heads-{h}-n{n}": _workhorse(h, h, h, n=n) for n in LENGTHS for h in (1, 8)}
 MODELS |= {
     "preprocessed-2": _workhorse(1, 1, inputs="preprocessed"),
@@ -89,18 +89,13 @@ for _name in ("workhorse-3", "workhorse-5", "flagship"):
     }
 
 # When do later layers rely on one head? 4 heads per layer, one or more settings changed.
-DECAYS = (0.0, 1e-4, 3e-4, 1e-3)
-HEAD_DIMENSIONS = (4, 9)
-DEPTHS = (2, 3)
-LENGTHS_OF_TRAINING = (3_500, 14_000)
 CONDITIONS = {
     f"decay-{decay:g}-k{k}-{depth}-{steps}": _workhorse(
         *[4] * depth, d_head=k, weight_decay=decay, steps=steps
     )
-    for steps in LENGTHS_OF_TRAINING
-    for depth in DEPTHS
-    for k in HEAD_DIMENSIONS
-    for decay in DECAYS
+    for depth, steps in ((3, 14_000), (3, 3_500), (2, 14_000))
+    for k in (4, 9)
+    for decay in (0.0, 3e-4, 1e-3)
 }
 del CONDITIONS["decay-0-k9-3-14000"]  # is heads-4-3
 CONDITIONS |= {
