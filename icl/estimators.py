@@ -201,6 +201,7 @@ def tuned_gd(task: SparseLinear, steps: int) -> GradientDescent:
 def baselines(task: SparseLinear) -> dict[str, LinearPredictor]:
     """What a trained model is compared with, by name; Bayes is the floor for any predictor."""
     return {
+        "tuned GD": tuned_gd(task, 10),
         "tuned ridge": tuned_ridge(task),
         "tuned lasso": tuned_lasso(task),
         "Bayes": bayes(task),

@@ -68,14 +68,8 @@ def top_shares(found: dict[str, Importance], threshold: float) -> None:
     for colour, (name, importance) in zip(sns.color_palette(), found.items(), strict=False):
         top = importance.top_share
         for layer in range(top.shape[1]):
-            values, x = top[:, layer], start + layer
-            spread = np.linspace(-0.15, 0.15, len(values))
-            axes.plot(x + spread, values, "o", color=colour, alpha=0.5, markersize=5)
-            mean = over_seeds(values)
-            low, high = max(mean.low, 0), min(mean.high, 1)  # shares cannot be beyond
-            error = [[mean.mean - low], [high - mean.mean]]
-            axes.errorbar(x, mean.mean, error, fmt="_", color=colour, markersize=16, capsize=4)
-            ticks.append(x)
+            _dots(axes, start + layer, top[:, layer], colour, bounds=(0, 1))
+            ticks.append(start + layer)
             labels.append(str(layer + 1))
         axes.plot([], [], "o", color=colour, label=name)
         start += top.shape[1] + 1
@@ -84,6 +78,53 @@ def top_shares(found: dict[str, Importance], threshold: float) -> None:
     axes.set_xticklabels(labels)
     axes.grid(axis="x", visible=False)
     fig.legend(loc="outside upper center", ncols=2, fontsize=11)
+
+
+def dots(
+    panels: dict[str, dict[str, torch.Tensor]],
+    references: dict[str, dict[str, float]],
+    xlabel: str = "mean excess risk",
+    log: bool = False,
+) -> None:
+    """A panel per title, a row per label: a dot per seed (M,), the mean and its 95 % interval.
+
+    `references` holds, per panel, values to draw as vertical lines.
+    """
+    counts = [len(rows) for rows in panels.values()]
+    fig, axes = plt.subplots(
+        len(panels), 1, figsize=(WIDTH, sum(0.34 * n + 0.75 for n in counts) + 0.4),
+        height_ratios=[n + 1.2 for n in counts], squeeze=False,
+    )  # fmt: skip
+    for ax, (title, rows) in zip(axes[:, 0], panels.items(), strict=True):
+        for y, values in enumerate(rows.values()):
+            _dots(ax, y, values, sns.color_palette()[0], across=True, bounds=(0, np.inf))
+        for (name, value), style in zip(references[title].items(), ("--", "-.", ":"), strict=False):
+            ax.axvline(value, linestyle=style, color="0.25", linewidth=1.4, label=name)
+        ax.set(yticks=range(len(rows)), xscale="log" if log else "linear")
+        ax.set_yticklabels(rows)
+        ax.set_ylim(len(rows) - 0.5, -0.5)
+        ax.grid(axis="y", visible=False)
+        ax.set_title(title, loc="left", fontsize=12)
+    axes[-1, 0].set_xlabel(xlabel)
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    fig.legend(handles, labels, loc="outside upper center", ncols=len(labels), fontsize=11)
+
+
+def _dots(
+    axes: plt.Axes, at: float, values: torch.Tensor, colour: tuple,
+    bounds: tuple[float, float], across: bool = False,
+) -> None:  # fmt: skip
+    """A dot per seed, the mean and its interval, cut to the bounds that values cannot pass."""
+    found, spread = over_seeds(values), at + np.linspace(-0.15, 0.15, len(values))
+    low, high = max(found.low, bounds[0]), min(found.high, bounds[1])
+    error = [[found.mean - low], [high - found.mean]]
+    mark = {"color": colour, "markersize": 14, "capsize": 4}
+    if across:
+        axes.plot(values, spread, "o", color=colour, alpha=0.5, markersize=5)
+        axes.errorbar(found.mean, at, xerr=error, fmt="|", **mark)
+    else:
+        axes.plot(spread, values, "o", color=colour, alpha=0.5, markersize=5)
+        axes.errorbar(at, found.mean, yerr=error, fmt="_", **mark)
 
 
 def curves(

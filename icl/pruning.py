@@ -8,10 +8,11 @@ from torch import Tensor
 
 from icl.checkpoints import Checkpoint, load
 from icl.configuration import Start
-from icl.contexts import draw
+from icl.contexts import Contexts, draw
 from icl.errors import require
 from icl.heads import Importance, importance
-from icl.transformer import Architecture, Transformer, build
+from icl.risk import excess_risk
+from icl.transformer import Architecture, LinearTransformer, Transformer, build
 
 TUNING_CONTEXTS = 2048
 
@@ -21,8 +22,13 @@ Kept = list[Tensor]
 
 def most_important(importance: Importance, counts: tuple[int, ...]) -> Kept:
     """Keep the counts[l] heads of every layer l whose masking raises the risk most."""
-    rises = importance.rise.unbind(dim=1)  # padded with NaN where a layer has fewer heads
-    return _largest([rise[:, ~rise.isnan().all(dim=0)] for rise in rises], counts)
+    return _largest(rises(importance), counts)
+
+
+def rises(importance: Importance) -> list[Tensor]:
+    """The rise of the risk without each head, layer by layer, (M, H) each."""
+    padded = importance.rise.unbind(dim=1)  # with NaN where a layer has fewer heads
+    return [rise[:, ~rise.isnan().all(dim=0)] for rise in padded]
 
 
 def random_heads(model: Transformer, counts: tuple[int, ...], seed: int) -> Kept:
@@ -92,3 +98,15 @@ def tuned_importance(checkpoint: Checkpoint) -> Importance:
     """Importance of a model's heads on contexts of stream `tune`."""
     contexts = draw(checkpoint.config.task, TUNING_CONTEXTS, "tune", seed=0)
     return importance(checkpoint.model, contexts)
+
+
+@torch.no_grad()
+def removal(model: LinearTransformer, scores: list[Tensor], contexts: Contexts) -> Tensor:
+    """Risk after masking the k heads of lowest score, k = 0 to all of them, (K+1, M, B).
+
+    scores: for every layer, a score per model and head, (M, H).
+    """
+    ranks = torch.cat(scores, dim=1).argsort(dim=1).argsort(dim=1)
+    total = ranks.shape[1]
+    kept = [(ranks >= k).split(list(model.config.heads), dim=1) for k in range(total + 1)]
+    return torch.stack([excess_risk(masked(model, list(k)), contexts) for k in kept])

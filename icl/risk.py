@@ -81,3 +81,16 @@ def over_seeds(values: Tensor) -> Estimate:
     require(x.ndim == 1 and len(x) > 1, f"values of shape {x.shape}: at least two seeds are needed")
     half = stdtrit(len(x) - 1, 0.975) * x.std(ddof=1) / np.sqrt(len(x))
     return Estimate(x.mean(), x.mean() - half, x.mean() + half, float(np.median(x)))
+
+
+def estimate(risks: Tensor) -> Estimate:
+    """Mean risk: over training seeds of a model's (M, B), over contexts of a baseline's (B,)."""
+    return over_seeds(risks.mean(dim=-1)) if risks.ndim == 2 else summarise(risks)
+
+
+def reduction(risks: Tensor, than: Tensor) -> Tensor:
+    """By what fraction the mean risk is below another: 1 − E[risks] / E[than], (M,) or ().
+
+    Both are per-context risks, (M, B) or (B,), on the same contexts.
+    """
+    return 1 - risks.double().mean(dim=-1) / than.double().mean(dim=-1)

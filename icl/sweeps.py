@@ -108,14 +108,19 @@ CONDITIONS |= {f"init-{scale:g}": _workhorse(4, 4, 4, init_scale=scale) for scal
 CONDITIONS["adamw-0.3"] = _workhorse(4, 4, 4, optimiser="adamw", weight_decay=0.3)
 MODELS |= CONDITIONS
 
-_VARIED = tuple(f"heads-{h}-{depth}" for depth in (3, 5) for h in (1, 2, 4))
+# The models that differ in the number of heads per layer only, by depth.
+FAMILIES = {
+    depth: {h: f"heads-{h}-{depth}" for h in (1, 2, 4)} | {8: f"workhorse-{depth}"}
+    for depth in (3, 5)
+}
+_VARIED = tuple(name for family in FAMILIES.values() for name in family.values())
 _ONE_LAYER = ("heads-811", "heads-181", "heads-118")
 _OTHER_N = tuple(f"heads-{h}-n{n}" for n in LENGTHS for h in (1, 8))
 _FULL = ("workhorse-3", "workhorse-5", "flagship")
 
 # The models each chapter needs, which `icl train --experiment` trains.
 EXPERIMENTS = {
-    "varying-heads": (*_FULL, *_VARIED, *_ONE_LAYER, *_OTHER_N, "flagship-1", "flagship-811"),
+    "varying-heads": ("flagship", *_VARIED, *_ONE_LAYER, *_OTHER_N, "flagship-1", "flagship-811"),
     "head-utilization": (*_FULL, "workhorse-3-decay", "heads-4-3", *CONDITIONS),
     "pruning": (
         *(f"{name}{kind}" for name in _FULL for kind in ("", *PRUNED)),

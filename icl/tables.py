@@ -3,11 +3,10 @@
 import torch
 
 from icl.checkpoints import Checkpoint
-from icl.contexts import Contexts
+from icl.comparison import Comparison
 from icl.heads import AVERAGES, Importance
 from icl.markdown import table
-from icl.predictors import LinearPredictor
-from icl.risk import compare, excess_risk, over_seeds, summarise
+from icl.risk import Estimate, compare, estimate, over_seeds, summarise
 from icl.verdicts import CONDITIONAL, REPRODUCED, Verdict
 
 NAMED = 4  # settings a sentence can hold; of more, it gives the lowest and the highest
@@ -37,27 +36,29 @@ def finding(verdicts: list[Verdict]) -> str:
     return "\n\n".join(sentences)
 
 
-def standings(
-    models: dict[str, Checkpoint],
-    batches: dict[str, Contexts],
-    baselines: dict[str, dict[str, LinearPredictor]],
-) -> str:
-    """Risk of every model, over its seeds, beside its baselines' on the same contexts."""
+def grid(corner: str, cells: dict[str, dict[str, Estimate]]) -> str:
+    """A table of estimates, row by row; a column that a row lacks stays empty."""
+    columns = list(dict.fromkeys(column for row in cells.values() for column in row))
+    rows = [[name, *(row.get(column, "") for column in columns)] for name, row in cells.items()]
+    return table([corner, *columns], rows)
+
+
+def standings(models: dict[str, Checkpoint], fields: dict[str, Comparison]) -> str:
+    """Risk of every model, over its seeds, and of the baselines on the same contexts."""
     rows = []
-    for name, checkpoint in models.items():
-        contexts = batches[name]
-        risks = excess_risk(checkpoint.model, contexts)
-        medians = risks.median(dim=-1).values
-        rows.append([f"`{name}`", over_seeds(risks.mean(dim=-1)), f"{medians.mean():.3f}", ""])
-        for baseline, predictor in baselines[name].items():
-            risk = excess_risk(predictor, contexts)
-            summary = summarise(risk)
-            difference = compare(risks.mean(dim=0), risk)
-            rows.append([baseline, summary, f"{summary.median:.3f}", difference])
-    return table(
-        ["predictor", "mean excess risk [95 %]", "median", "model minus this one, paired [95 %]"],
-        rows,
-    )
+    for task in dict.fromkeys(fields[name].contexts.task for name in models):
+        names = [name for name in models if fields[name].contexts.task == task]
+        risks = {name: fields[name].risk(models[name].model) for name in names}
+        for name, risk in fields[names[0]].baselines.items():
+            median = f"{risk.median():.3f}"
+            rows.append([name, f"{task.d}", f"{task.n}", summarise(risk), median, ""])
+        bayes = fields[names[0]].baselines["Bayes"]
+        for name, risk in risks.items():
+            median = f"{risk.median(dim=-1).values.mean():.3f}"
+            above = compare(risk.mean(dim=0), bayes)
+            rows.append([f"`{name}`", f"{task.d}", f"{task.n}", estimate(risk), median, above])
+    header = ["predictor", "d", "n", "mean excess risk [95 %]", "median"]
+    return table([*header, "mean minus Bayes, paired [95 %]"], rows)
 
 
 def fragility(found: dict[str, Importance]) -> str:

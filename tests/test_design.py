@@ -14,7 +14,7 @@ LAYERS = (
     {"predictors"},
     {"transformer", "risk"},
     {"configuration", "estimators", "heads", "verdicts"},
-    {"checkpoints", "chapters"},
+    {"checkpoints", "chapters", "comparison"},
     {"pruning"},
     {"training"},
     {"provenance", "sweeps"},

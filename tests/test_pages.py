@@ -7,9 +7,9 @@ import torch
 
 from icl import pages, tables
 from icl.checkpoints import catalogue, load
-from icl.contexts import draw
+from icl.comparison import Comparison
 from icl.heads import Importance
-from icl.predictors import LinearPredictor
+from icl.risk import over_seeds
 from icl.sweeps import MODELS
 from icl.verdicts import judge
 
@@ -44,25 +44,24 @@ def test_robustness_shows_every_fill_and_average(found):
     assert rows[1][5].startswith("0.750")
 
 
-class Shifted(LinearPredictor):
-    """The truth, moved by a constant: a risk of shift² · d."""
+def test_standings_put_models_beside_the_baselines_of_their_own_task():
+    models = {name: load(name) for name in ("workhorse-3", "heads-1-3")}
+    field = Comparison.on(models["workhorse-3"].config.task, 50, seed=0)
+    rows = cells(tables.standings(models, dict.fromkeys(models, field)))
+    assert [row[0] for row in rows] == [*field.baselines, "`workhorse-3`", "`heads-1-3`"]
+    assert {tuple(row[1:3]) for row in rows} == {("8", "32")}
+    risks = {row[0]: float(row[3].split()[0]) for row in rows}
+    for row in rows[-2:]:
+        above = float(row[5].split()[0].replace("−", "-"))
+        assert above == pytest.approx(risks[row[0]] - risks["Bayes"], abs=2e-3)
 
-    def __init__(self, shift):
-        self.shift = shift
 
-    def weights(self, contexts):
-        return contexts.w + self.shift
-
-
-def test_standings_subtract_the_baseline_from_the_model():
-    trained = load("workhorse-3")
-    contexts = draw(trained.config.task, 50, "evaluate", seed=0)
-    baselines = {"m": {"far": Shifted(10.0), "exact": Shifted(0.0)}}
-    rows = cells(tables.standings({"m": trained}, {"m": contexts}, baselines))
-    assert [row[0] for row in rows] == ["`m`", "far", "exact"]
-    assert rows[1][1].startswith("800.000")
-    assert rows[1][3].startswith("−799")
-    assert float(rows[2][3].split()[0]) == pytest.approx(float(rows[0][1].split()[0]))
+def test_grids_leave_gaps_where_a_row_has_no_such_column():
+    one = over_seeds(torch.tensor([1.0, 1.0]))
+    text = tables.grid("n", {"16": {"a": one}, "32": {"b": one, "a": one}})
+    assert text.splitlines()[0] == "| n | a | b |"
+    assert text.splitlines()[2] == f"| 16 | {one} |  |"
+    assert text.splitlines()[3] == f"| 32 | {one} | {one} |"
 
 
 def test_settings_say_what_is_shared_and_list_what_differs():

@@ -6,7 +6,8 @@ import torch
 from icl.contexts import draw
 from icl.errors import Refused
 from icl.heads import importance, mask
-from icl.pruning import masked, most_important, prune, random_heads
+from icl.pruning import masked, most_important, prune, random_heads, removal
+from icl.risk import excess_risk
 
 HEADS = (3, 1, 2)
 
@@ -60,3 +61,19 @@ def test_unequal_counts_and_empty_layers_are_refused(model):
         prune(model, kept)
     with pytest.raises(Refused, match="layer 2"):
         prune(model, random_heads(model, (2, 1, 0), 0))
+
+
+def test_removal_masks_the_lowest_scores_first(model, contexts):
+    scores = [
+        torch.tensor([[5.0, 1.0, 4.0], [1.0, 2.0, 3.0]]),
+        torch.tensor([[2.0], [6.0]]),
+        torch.tensor([[6.0, 3.0], [5.0, 4.0]]),
+    ]
+    risks = removal(model, scores, contexts)
+    assert risks.shape == (7, 2, 40)
+    order = [[(0, 1), (1, 0), (2, 1), (0, 2), (0, 0), (2, 0)],
+             [(0, 0), (0, 1), (0, 2), (2, 1), (2, 0), (1, 0)]]  # fmt: skip
+    for m, heads in enumerate(order):
+        for k in range(7):
+            expected = excess_risk(mask(model, heads[:k]), contexts)[m]
+            assert torch.allclose(risks[k, m], expected)

@@ -9,7 +9,7 @@ from icl.contexts import draw, draw_queries
 from icl.errors import Refused
 from icl.estimators import OLS, Ridge
 from icl.predictors import Predictor
-from icl.risk import compare, excess_risk, over_seeds, squared_error, summarise
+from icl.risk import compare, estimate, excess_risk, over_seeds, reduction, squared_error, summarise
 
 
 class ByAnswers(Predictor):
@@ -68,3 +68,15 @@ def test_interval_over_seeds_is_student_s():
     assert (ours.low, ours.high) == (pytest.approx(low), pytest.approx(high))
     with pytest.raises(Refused, match="two seeds"):
         over_seeds(values[:1])
+
+
+def test_reductions_are_fractions_of_the_other_mean():
+    ours, theirs = torch.tensor([[1.0, 2.0], [3.0, 5.0]]), torch.tensor([4.0, 2.0])
+    assert torch.allclose(reduction(ours, theirs), torch.tensor([0.5, -1 / 3]).double())
+    assert reduction(theirs, theirs) == 0
+
+
+def test_estimates_are_over_seeds_or_over_contexts():
+    seeds = torch.tensor([[1.0, 3.0], [2.0, 4.0], [4.0, 6.0]])
+    assert estimate(seeds) == over_seeds(torch.tensor([2.0, 3.0, 5.0]))
+    assert estimate(seeds[0]) == summarise(seeds[0])

@@ -1,0 +1,47 @@
+"""Trained models beside tuned baselines, on the same contexts."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from icl.contexts import Contexts, draw
+from icl.estimators import baselines
+from icl.predictors import LinearPredictor
+from icl.risk import excess_risk, reduction
+from icl.tasks import SparseLinear
+
+NAIVE = ("tuned GD", "tuned ridge")  # what Chen et al. (2024) say is outperformed
+
+REFERENCES = ("tuned ridge", "tuned lasso", "Bayes")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Evaluation contexts of one task, and the risk (B,) of every tuned baseline on them."""
+
+    contexts: Contexts
+    baselines: dict[str, Tensor]
+
+    @classmethod
+    def on(cls, task: SparseLinear, count: int, seed: int) -> "Comparison":
+        """Draw `count` contexts of stream `evaluate`; the baselines are tuned on their own."""
+        contexts = draw(task, count, "evaluate", seed)
+        found = {name: excess_risk(b, contexts) for name, b in baselines(task).items()}
+        return cls(contexts, found)
+
+    def risk(self, predictor: LinearPredictor) -> Tensor:
+        """Excess risk of a predictor in every context, (M, B) or (B,)."""
+        return excess_risk(predictor, self.contexts)
+
+    @property
+    def naive(self) -> Tensor:
+        """Risk (B,) of gradient descent or ridge, whichever has the smaller mean."""
+        return min((self.baselines[name] for name in NAIVE), key=Tensor.mean)
+
+    def advantage(self, predictor: LinearPredictor) -> Tensor:
+        """By what fraction a predictor's mean risk is below the better of those two, (M,)."""
+        return reduction(self.risk(predictor), self.naive)
+
+    def references(self) -> dict[str, float]:
+        """Mean risk of the baselines that bound a good answer: ridge, lasso and Bayes."""
+        return {name: self.baselines[name].mean().item() for name in REFERENCES}
