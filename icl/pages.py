@@ -96,8 +96,11 @@ def settings() -> str:
 
 
 def _flat(config: Configuration) -> dict[str, str]:
-    parts = config.to_dict().values()
-    return {name: _plain(value) for part in parts for name, value in part.items()}
+    parts = config.to_dict()
+    start = parts.pop("start")
+    flat = {name: _plain(value) for part in parts.values() for name, value in part.items()}
+    flat["start"] = f"{start['model']} pruned by {start['keep']}" if start else "drawn"
+    return flat
 
 
 def _plain(value: object) -> str:
