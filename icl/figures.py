@@ -6,11 +6,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
 import torch
+from matplotlib.ticker import NullLocator
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 
 from icl.checkpoints import BLOCK, Checkpoint
 from icl.heads import Importance
-from icl.risk import Estimate, over_seeds
+from icl.risk import Estimate, geometric, over_seeds
 
 WIDTH = 5.6  # inches: narrow, so that text is still legible where a phone shrinks the figure
 
@@ -68,7 +69,7 @@ def top_shares(found: dict[str, Importance], threshold: float) -> None:
     for colour, (name, importance) in zip(sns.color_palette(), found.items(), strict=False):
         top = importance.top_share
         for layer in range(top.shape[1]):
-            _dots(axes, start + layer, top[:, layer], colour, bounds=(0, 1))
+            _dots(axes, start + layer, top[:, layer], colour)
             ticks.append(start + layer)
             labels.append(str(layer + 1))
         axes.plot([], [], "o", color=colour, label=name)
@@ -80,15 +81,42 @@ def top_shares(found: dict[str, Importance], threshold: float) -> None:
     fig.legend(loc="outside upper center", ncols=2, fontsize=11)
 
 
+def conditions(found: dict[str, Importance]) -> None:
+    """The top share of every layer and the risk, means over seeds: a row per model.
+
+    Where a model has fewer layers than others, its last columns are empty.
+    """
+    depth = max(importance.rise.shape[1] for importance in found.values())
+    shares = np.full((len(found), depth), np.nan)
+    for row, importance in zip(shares, found.values(), strict=True):
+        top = 100 * importance.top_share.mean(dim=0)
+        row[: len(top)] = top
+    risks = np.array([[importance.full.mean().item()] for importance in found.values()])
+    _, (left, right) = plt.subplots(
+        1, 2, figsize=(WIDTH, 0.3 * len(found) + 0.8), width_ratios=[depth, 1]
+    )
+    look = {"annot": True, "cbar": False, "linewidths": 1, "annot_kws": {"size": 10}}
+    layers = [f"layer {layer}" for layer in range(1, depth + 1)]
+    sns.heatmap(shares, ax=left, vmin=0, vmax=100, cmap="rocket_r", fmt=".0f",
+                xticklabels=layers, yticklabels=list(found), **look)  # fmt: skip
+    sns.heatmap(risks, ax=right, cmap="crest", fmt=".2f",
+                xticklabels=["risk"], yticklabels=False, **look)  # fmt: skip
+    left.tick_params(axis="y", rotation=0, labelsize=10)
+    for ax in (left, right):
+        ax.xaxis.tick_top()
+        ax.tick_params(axis="x", length=0)
+
+
 def dots(
     panels: dict[str, dict[str, torch.Tensor]],
     references: dict[str, dict[str, float]],
     xlabel: str = "mean excess risk",
-    log: bool = False,
+    limit: float | None = None,
 ) -> None:
     """A panel per title, a row per label: a dot per seed (M,), the mean and its 95 % interval.
 
-    `references` holds, per panel, values to draw as vertical lines.
+    `references` holds, per panel, values to draw as vertical lines. With a `limit` the axis
+    is logarithmic and ends there, means are geometric, and what lies beyond is an arrow.
     """
     counts = [len(rows) for rows in panels.values()]
     fig, axes = plt.subplots(
@@ -97,11 +125,15 @@ def dots(
     )  # fmt: skip
     for ax, (title, rows) in zip(axes[:, 0], panels.items(), strict=True):
         for y, values in enumerate(rows.values()):
-            _dots(ax, y, values, sns.color_palette()[0], across=True, bounds=(0, np.inf))
+            if limit and values.min() > limit:
+                ax.plot(limit, y, ">", color=sns.color_palette()[0], markersize=9, clip_on=False)
+            else:
+                _dots(ax, y, values, sns.color_palette()[0], across=True, log=bool(limit))
         for (name, value), style in zip(references[title].items(), ("--", "-.", ":"), strict=False):
             ax.axvline(value, linestyle=style, color="0.25", linewidth=1.4, label=name)
-        ax.set(yticks=range(len(rows)), xscale="log" if log else "linear")
-        ax.set_yticklabels(rows)
+        if limit:
+            ax.set(xscale="log", xlim=(None, limit))
+        ax.set_yticks(range(len(rows)), rows)
         ax.set_ylim(len(rows) - 0.5, -0.5)
         ax.grid(axis="y", visible=False)
         ax.set_title(title, loc="left", fontsize=12)
@@ -111,19 +143,25 @@ def dots(
 
 
 def _dots(
-    axes: plt.Axes, at: float, values: torch.Tensor, colour: tuple,
-    bounds: tuple[float, float], across: bool = False,
-) -> None:  # fmt: skip
-    """A dot per seed, the mean and its interval, cut to the bounds that values cannot pass."""
-    found, spread = over_seeds(values), at + np.linspace(-0.15, 0.15, len(values))
-    low, high = max(found.low, bounds[0]), min(found.high, bounds[1])
-    error = [[found.mean - low], [high - found.mean]]
+    axes: plt.Axes,
+    at: float,
+    values: torch.Tensor,
+    colour: tuple,
+    across: bool = False,
+    log: bool = False,
+) -> None:
+    """A dot per seed, the mean and its interval, upwards or across."""
+    found, spread = (
+        (geometric if log else over_seeds)(values),
+        np.linspace(-0.15, 0.15, len(values)),
+    )
+    error = [[found.mean - found.low], [found.high - found.mean]]
     mark = {"color": colour, "markersize": 14, "capsize": 4}
     if across:
-        axes.plot(values, spread, "o", color=colour, alpha=0.5, markersize=5)
+        axes.plot(values, at + spread, "o", color=colour, alpha=0.5, markersize=5)
         axes.errorbar(found.mean, at, xerr=error, fmt="|", **mark)
     else:
-        axes.plot(spread, values, "o", color=colour, alpha=0.5, markersize=5)
+        axes.plot(at + spread, values, "o", color=colour, alpha=0.5, markersize=5)
         axes.errorbar(at, found.mean, yerr=error, fmt="_", **mark)
 
 
@@ -155,6 +193,10 @@ def curves(
         ax.title.set_size(12)
         for axis in log:
             getattr(ax, f"set_{axis}scale")("log")
+        if "x" in log:
+            ticks = sorted({x for line in lines.values() for x, _ in line})
+            ax.set_xticks(ticks, [f"{x:g}" for x in ticks])
+            ax.xaxis.set_minor_locator(NullLocator())
     axes[-1, 0].set_xlabel(xlabel)
     fig.legend(handles.values(), handles, loc="outside upper center", ncols=3, fontsize=10)
 

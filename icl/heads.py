@@ -9,11 +9,10 @@ from torch import Tensor
 
 from icl.contexts import Contexts
 from icl.errors import choose, require
-from icl.risk import excess_risk, squared_error
+from icl.risk import AVERAGES, excess_risk, squared_error
 from icl.transformer import LinearTransformer, Transformer
 
 FILLS = ("zero", "mean")
-AVERAGES = {"mean": torch.mean, "median": lambda x, dim: torch.median(x, dim=dim).values}
 
 
 def mask(model: Transformer, heads: Iterable[tuple[int, int]], fill: str = "zero") -> Transformer:

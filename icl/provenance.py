@@ -1,5 +1,6 @@
 """What is recorded of a training when it ends, and the check that a file came from this code."""
 
+import copy
 import platform
 from dataclasses import dataclass
 
@@ -46,7 +47,11 @@ def finished(name: str, trainer: Trainer) -> Checkpoint:
 
 @torch.no_grad()
 def recorded_risk(model: Transformer, config: Configuration) -> Tensor:
-    """The risk a checkpoint records, (M,), in squared label units."""
+    """The risk a checkpoint records, (M,), in squared label units.
+
+    In float64: where a context makes an answer explode, float32 would differ by machine.
+    """
+    model = copy.deepcopy(model).double()
     linear = isinstance(model, LinearPredictor)
     queries = None
     if not linear:

@@ -2,11 +2,12 @@
 
 import copy
 from dataclasses import replace
+from functools import cache
 
 import torch
 from torch import Tensor
 
-from icl.checkpoints import Checkpoint, load
+from icl.checkpoints import load
 from icl.configuration import Start
 from icl.contexts import Contexts, draw
 from icl.errors import require
@@ -81,23 +82,27 @@ def pruned(start: Start, architecture: Architecture, seeds: tuple[int, ...]) -> 
 
     Importance is measured on contexts of stream `tune`, which judge no model.
     """
-    base = load(start.model).only(seeds)
+    base = load(start.model)
     if start.keep == "random":
         kept = random_heads(base.model, architecture.heads, seed=0)
     else:
-        kept = most_important(tuned_importance(base), architecture.heads)
-    model = prune(base.model, kept)
+        kept = most_important(tuned_importance(start.model), architecture.heads)
+    chosen = base.only(seeds)
+    rows = [base.seeds.index(seed) for seed in seeds]
+    model = prune(chosen.model, [keep[rows] for keep in kept])
     require(
         model.config == architecture,
         f"model={start.model!r}: cannot be pruned to {architecture}",
     )
-    return model.requires_grad_(True)
+    return model
 
 
-def tuned_importance(checkpoint: Checkpoint) -> Importance:
-    """Importance of a model's heads on contexts of stream `tune`."""
-    contexts = draw(checkpoint.config.task, TUNING_CONTEXTS, "tune", seed=0)
-    return importance(checkpoint.model, contexts)
+@cache
+def tuned_importance(name: str) -> Importance:
+    """Importance of a shipped model's heads on contexts of stream `tune`."""
+    whole = load(name)
+    contexts = draw(whole.config.task, TUNING_CONTEXTS, "tune", seed=0)
+    return importance(whole.model, contexts)
 
 
 @torch.no_grad()

@@ -8,10 +8,11 @@ from scipy.special import stdtrit
 from torch import Tensor
 
 from icl.contexts import Contexts
-from icl.errors import require
+from icl.errors import choose, require
 from icl.predictors import LinearPredictor, Predictor
 
 RESAMPLES = 2000
+AVERAGES = {"mean": torch.mean, "median": lambda x, dim: x.quantile(0.5, dim=dim)}
 
 
 @dataclass(frozen=True)
@@ -24,9 +25,14 @@ class Estimate:
     median: float
 
     def __str__(self) -> str:
-        mean, low, high = (round(x, 3) + 0.0 for x in (self.mean, self.low, self.high))  # no −0
-        text = f"{mean:.3f} [{low:.3f}, {high:.3f}]"
+        mean, low, high = map(_plain, (self.mean, self.low, self.high))
+        text = f"{mean} [{low}, {high}]"
         return text.replace("-", "\N{MINUS SIGN}").replace(" ", "\N{NO-BREAK SPACE}")
+
+
+def _plain(x: float) -> str:
+    """Three decimals, or two digits and a power of ten where those would be out of place."""
+    return f"{round(x, 3) + 0.0:.3f}" if abs(x) < 1e4 else f"{x:.1e}"  # + 0.0: no −0
 
 
 def excess_risk(predictor: Predictor, contexts: Contexts, queries: Tensor | None = None) -> Tensor:
@@ -83,9 +89,27 @@ def over_seeds(values: Tensor) -> Estimate:
     return Estimate(x.mean(), x.mean() - half, x.mean() + half, float(np.median(x)))
 
 
-def estimate(risks: Tensor) -> Estimate:
-    """Mean risk: over training seeds of a model's (M, B), over contexts of a baseline's (B,)."""
-    return over_seeds(risks.mean(dim=-1)) if risks.ndim == 2 else summarise(risks)
+def geometric(values: Tensor) -> Estimate:
+    """Geometric mean over training seeds (M,), with Student's interval for the logarithms.
+
+    For positive values that differ by orders of magnitude from seed to seed.
+    """
+    logs = over_seeds(values.double().log())
+    return Estimate(*(float(np.exp(x)) for x in (logs.mean, logs.low, logs.high, logs.median)))
+
+
+def estimate(risks: Tensor, average: str = "mean") -> Estimate:
+    """Mean or median risk: over training seeds of a model's (M, B), over contexts of (B,)."""
+    choose("average", average, AVERAGES)
+    if risks.ndim == 2:
+        return over_seeds(AVERAGES[average](risks, dim=-1))
+    if average == "mean":
+        return summarise(risks)
+    values, rng = risks.double().numpy(), np.random.default_rng(0)
+    found = np.median(values[rng.integers(len(values), size=(RESAMPLES, len(values)))], axis=1)
+    low, high = np.percentile(found, [2.5, 97.5])
+    middle = float(np.median(values))
+    return Estimate(middle, low, high, middle)
 
 
 def reduction(risks: Tensor, than: Tensor) -> Tensor:

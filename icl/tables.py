@@ -4,9 +4,9 @@ import torch
 
 from icl.checkpoints import Checkpoint
 from icl.comparison import Comparison
-from icl.heads import AVERAGES, Importance
+from icl.heads import Importance
 from icl.markdown import table
-from icl.risk import Estimate, compare, estimate, over_seeds, summarise
+from icl.risk import AVERAGES, Estimate, compare, estimate, over_seeds, summarise
 from icl.verdicts import CONDITIONAL, REPRODUCED, Verdict
 
 NAMED = 4  # settings a sentence can hold; of more, it gives the lowest and the highest

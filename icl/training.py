@@ -38,7 +38,7 @@ class Trainer:
         self.config, self.seeds = config, tuple(seeds)
         recipe = config.recipe
         if config.start:
-            self.model = pruned(config.start, config.architecture, seeds)
+            self.model = pruned(config.start, config.architecture, seeds).requires_grad_(True)
         else:
             self.model = build(config.architecture, len(seeds))
             self.model.initialise(seeds, recipe.init_scale)

@@ -9,7 +9,16 @@ from icl.contexts import draw, draw_queries
 from icl.errors import Refused
 from icl.estimators import OLS, Ridge
 from icl.predictors import Predictor
-from icl.risk import compare, estimate, excess_risk, over_seeds, reduction, squared_error, summarise
+from icl.risk import (
+    compare,
+    estimate,
+    excess_risk,
+    geometric,
+    over_seeds,
+    reduction,
+    squared_error,
+    summarise,
+)
 
 
 class ByAnswers(Predictor):
@@ -80,3 +89,16 @@ def test_estimates_are_over_seeds_or_over_contexts():
     seeds = torch.tensor([[1.0, 3.0], [2.0, 4.0], [4.0, 6.0]])
     assert estimate(seeds) == over_seeds(torch.tensor([2.0, 3.0, 5.0]))
     assert estimate(seeds[0]) == summarise(seeds[0])
+    spread = torch.arange(101.0) ** 2
+    middle = estimate(spread, "median")
+    assert middle.mean == 2500
+    assert middle.low < 2500 < middle.high < summarise(spread).high
+    assert estimate(torch.stack([spread, spread + 1]), "median").mean == 2500.5
+
+
+def test_the_geometric_mean_is_the_mean_of_logarithms():
+    found = geometric(torch.tensor([1.0, 10.0, 100.0]))
+    logs = over_seeds(torch.tensor([0.0, 1.0, 2.0]))
+    assert found.mean == pytest.approx(10)
+    assert found.low == pytest.approx(10**logs.low)
+    assert found.high == pytest.approx(10**logs.high)
