@@ -7,7 +7,7 @@ function of the query is read off alike. Layer 0 is the embedding.
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 import torch
@@ -15,9 +15,17 @@ from torch import Tensor
 
 from icl.contexts import Contexts, draw
 from icl.errors import choose, require
-from icl.estimators import GradientDescent, PreprocessedGD, ReweightedGD, baselines, tune
+from icl.estimators import (
+    GradientDescent,
+    PreprocessedGD,
+    ReweightedGD,
+    bayes,
+    tune,
+    tuned_lasso,
+    tuned_ridge,
+)
 from icl.predictors import LinearPredictor
-from icl.risk import squared_error
+from icl.risk import Estimate, over_seeds, squared_error, summarise
 from icl.tasks import SparseLinear
 from icl.transformer import LinearTransformer
 
@@ -167,7 +175,7 @@ def algorithms(task: SparseLinear, depth: int) -> dict[str, LinearPredictor]:
     for name, kind in ALGORITHMS.items():
         best = tune((kind(depth - 1, rate, relative=True) for rate in rates), task)
         found[name] = kind(STEPS, best.rate, relative=True)
-    return found | {name.split()[-1]: other for name, other in baselines(task).items()}
+    return found | {"ridge": tuned_ridge(task), "lasso": tuned_lasso(task), "Bayes": bayes(task)}
 
 
 @dataclass(frozen=True)
@@ -203,6 +211,12 @@ class Study:
         return readable, (pre - plain).amin(dim=1), pre.amin(dim=1)
 
 
+def constructed(task: SparseLinear, depth: int) -> Hidden:
+    """`construction` with `depth` layers at the tuned rate: a control whose walk is known."""
+    rate = algorithms(task, depth)["pre-GD"].rate
+    return partial(construction, PreprocessedGD(depth - 1, rate, relative=True))
+
+
 def study(hidden: Hidden, depth: int, contexts: Contexts) -> Study:
     """Fit every probe of a model of `depth` layers on stream `tune`, and read on `contexts`."""
     require(depth >= 2, f"depth={depth}: a walk needs a layer after the first")
@@ -214,6 +228,26 @@ def study(hidden: Hidden, depth: int, contexts: Contexts) -> Study:
             predictor.iterates(contexts) if walking else [predictor.weights(contexts)]
         )
     return Study(contexts, walks, probe(hidden, fitting, contexts))
+
+
+def risk_curves(studies: dict[str, Study]) -> dict[str, list[tuple[float, Estimate]]]:
+    """Mean excess risk after every layer: of each model's probe, and of the algorithms.
+
+    The studies must share their task, contexts and depth. What preprocesses spends layer 1 on
+    it and has taken t steps after layer 1 + t; gradient descent takes a step in every layer.
+    """
+    lines = {}
+    for name, found in studies.items():
+        risks = found.risks.mean(dim=-1).T[1:]
+        lines[name] = [(layer, over_seeds(risk)) for layer, risk in enumerate(risks, 1)]
+    for name in ALGORITHMS:
+        start = 1 if name == "GD" else 2
+        walk = found.walks[name][: len(risks) + 1 - start]
+        lines[name] = [
+            (layer, summarise(squared_error(u, found.contexts)))
+            for layer, u in enumerate(walk, start)
+        ]
+    return lines
 
 
 def _norm(weights: Tensor, contexts: Contexts) -> Tensor:
