@@ -7,6 +7,7 @@ import numpy as np
 import seaborn as sns
 import torch
 from matplotlib.colors import LogNorm
+from matplotlib.ticker import MaxNLocator
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 
 from icl.checkpoints import BLOCK, Checkpoint
@@ -157,6 +158,8 @@ def curves(
         for axis in log:
             getattr(ax, f"set_{axis}scale")("log")
     axes[-1, 0].set_xlabel(xlabel)
+    if "x" not in log:
+        axes[-1, 0].xaxis.set_major_locator(MaxNLocator(integer=True))
     fig.legend(handles.values(), handles, loc="outside upper center", ncols=3, fontsize=10)
 
 

@@ -13,19 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from icl import estimators
 from icl.contexts import Contexts, draw
 from icl.errors import choose, require
-from icl.estimators import (
-    GradientDescent,
-    PreprocessedGD,
-    ReweightedGD,
-    bayes,
-    tune,
-    tuned_lasso,
-    tuned_ridge,
-)
+from icl.estimators import GradientDescent, PreprocessedGD, ReweightedGD
 from icl.predictors import LinearPredictor
-from icl.risk import Estimate, over_seeds, squared_error, summarise
+from icl.risk import Estimate, estimate, squared_error, summarise
 from icl.tasks import SparseLinear
 from icl.transformer import LinearTransformer
 
@@ -173,9 +166,11 @@ def algorithms(task: SparseLinear, depth: int) -> dict[str, LinearPredictor]:
     rates = np.geomspace(0.05, 1.95, 40).tolist()  # relative rates from 2 on diverge
     found = {}
     for name, kind in ALGORITHMS.items():
-        best = tune((kind(depth - 1, rate, relative=True) for rate in rates), task)
+        best = estimators.tune((kind(depth - 1, rate, relative=True) for rate in rates), task)
         found[name] = kind(STEPS, best.rate, relative=True)
-    return found | {"ridge": tuned_ridge(task), "lasso": tuned_lasso(task), "Bayes": bayes(task)}
+    ends = {"ridge": estimators.tuned_ridge, "lasso": estimators.tuned_lasso}
+    ends["Bayes"] = estimators.bayes
+    return found | {name: make(task) for name, make in ends.items()}
 
 
 @dataclass(frozen=True)
@@ -212,7 +207,7 @@ class Study:
 
 
 def constructed(task: SparseLinear, depth: int) -> Hidden:
-    """`construction` with `depth` layers at the tuned rate: a control whose walk is known."""
+    """`construction` of `depth` layers at the tuned rate: a control whose walk is known."""
     rate = algorithms(task, depth)["pre-GD"].rate
     return partial(construction, PreprocessedGD(depth - 1, rate, relative=True))
 
@@ -223,10 +218,8 @@ def study(hidden: Hidden, depth: int, contexts: Contexts) -> Study:
     fitting = draw(contexts.task, FITTING_CONTEXTS, "tune", FITTING_SEED)
     walks = {}
     for name, predictor in algorithms(contexts.task, depth).items():
-        walking = isinstance(predictor, GradientDescent)
-        walks[name] = list(
-            predictor.iterates(contexts) if walking else [predictor.weights(contexts)]
-        )
+        is_walk = isinstance(predictor, GradientDescent)
+        walks[name] = [*predictor.iterates(contexts)] if is_walk else [predictor.weights(contexts)]
     return Study(contexts, walks, probe(hidden, fitting, contexts))
 
 
@@ -234,19 +227,17 @@ def risk_curves(studies: dict[str, Study]) -> dict[str, list[tuple[float, Estima
     """Mean excess risk after every layer: of each model's probe, and of the algorithms.
 
     The studies must share their task, contexts and depth. What preprocesses spends layer 1 on
-    it and has taken t steps after layer 1 + t; gradient descent takes a step in every layer.
+    it and has taken t steps after layer 1 + t; gradient descent takes a step in every layer. The
+    Bayes predictor, a floor for all, stands at the last.
     """
     lines = {}
     for name, found in studies.items():
-        risks = found.risks.mean(dim=-1).T[1:]
-        lines[name] = [(layer, over_seeds(risk)) for layer, risk in enumerate(risks, 1)]
-    for name in ALGORITHMS:
-        start = 1 if name == "GD" else 2
-        walk = found.walks[name][: len(risks) + 1 - start]
-        lines[name] = [
-            (layer, summarise(squared_error(u, found.contexts)))
-            for layer, u in enumerate(walk, start)
-        ]
+        lines[name] = list(enumerate(map(estimate, found.risks.unbind(dim=1)[1:]), 1))
+        depth = len(lines[name])
+    for name, start in {"GD": 1, "pre-GD": 2, "re-weighted GD": 2, "Bayes": depth}.items():
+        walk = found.walks[name][: depth + 1 - start]
+        reached = (summarise(squared_error(u, found.contexts)) for u in walk)
+        lines[name] = list(enumerate(reached, start))
     return lines
 
 

@@ -180,6 +180,24 @@ def test_the_paper_s_own_construction_passes_the_criteria_that_probes_decide():
     assert (falling.diff() < 0).all()
 
 
+def test_curves_count_layers_from_one_and_steps_as_the_layers_take_them():
+    contexts = draw(WHITE, 200, "evaluate", seed=0)
+    found = probing.study(probing.constructed(WHITE, 3), 3, contexts)
+    two = replace(
+        found, layers=[replace(i, weights=i.weights.repeat(2, 1, 1)) for i in found.layers]
+    )
+    lines = probing.risk_curves({"model": two})
+    layers = {name: [x for x, _ in points] for name, points in lines.items()}
+    assert layers["model"] == layers["GD"] == [1, 2, 3]
+    assert layers["pre-GD"] == layers["re-weighted GD"] == [2, 3]
+    assert layers["Bayes"] == [3]
+    for name, t in (("GD", 2), ("pre-GD", 1)):
+        (step,) = [e.mean for x, e in lines[name] if x == 2]
+        expected = squared_error(found.walks[name][t - 1], contexts).mean()
+        assert step == pytest.approx(expected.item())
+    assert lines["model"][2][1].mean == pytest.approx(found.risks[0, 3].mean().item())
+
+
 def test_bad_arguments_are_refused(task):
     contexts = draw(task, 4, "tune", seed=0, tokens=True)
     softmax = build(Architecture(d=4, heads=(1,), attention="softmax"))
