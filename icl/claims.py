@@ -108,8 +108,8 @@ _ALL = (
                 "R² of a linear read-out of the preprocessed query after layer 1",
                 0.5,
                 "A first layer that preprocesses must let r̂_j x_j be read off. A layer of h "
-                "heads can reach h/d at most, so above one half it does more than half of what "
-                "the paper's construction does.",
+                "heads whose values read labels can reach h/d at most, so above one half it does "
+                "more than half of what the paper's construction does.",
             ),
             Criterion(
                 "fraction of the probe's weights that preprocessed gradient descent explains, "

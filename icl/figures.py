@@ -6,7 +6,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
 import torch
-from matplotlib.ticker import NullLocator
+from matplotlib.colors import LogNorm
+from matplotlib.ticker import MaxNLocator, NullLocator
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 
 from icl.checkpoints import BLOCK, Checkpoint
@@ -198,7 +199,36 @@ def curves(
             ax.set_xticks(ticks, [f"{x:g}" for x in ticks])
             ax.xaxis.set_minor_locator(NullLocator())
     axes[-1, 0].set_xlabel(xlabel)
+    if "x" not in log:
+        axes[-1, 0].xaxis.set_major_locator(MaxNLocator(integer=True))
     fig.legend(handles.values(), handles, loc="outside upper center", ncols=3, fontsize=10)
+
+
+def nearest(found: dict[str, dict[str, torch.Tensor]]) -> None:
+    """Heat-map of the share of every layer's probe that algorithms leave unexplained, in %.
+
+    `found` has, by model and algorithm, the fraction explained (M, L); shown are means over M.
+    """
+    shares = [
+        100 * (1 - torch.stack([f.mean(dim=0) for f in by_name.values()], dim=1))
+        for by_name in found.values()
+    ]
+    rows = [
+        f"{name}, layer {1 + i}"
+        for name, s in zip(found, shares, strict=True)
+        for i in range(len(s))
+    ]
+    algorithms = next(iter(found.values()))
+    _, axes = plt.subplots(figsize=(WIDTH, 1 + 0.34 * len(rows)))
+    sns.heatmap(
+        torch.cat(shares).numpy(), ax=axes, norm=LogNorm(0.5, 50), cmap="rocket", annot=True,
+        fmt=".1f", cbar=False, annot_kws={"size": 10}, yticklabels=rows,
+        xticklabels=[name.replace(" ", "\n") for name in algorithms],
+    )  # fmt: skip
+    for end in np.cumsum([len(s) for s in shares])[:-1]:
+        axes.axhline(end, color="white", linewidth=5)
+    axes.tick_params(axis="x", top=True, labeltop=True, bottom=False, labelbottom=False)
+    axes.tick_params(axis="both", length=0, labelsize=10)
 
 
 def training_curves(models: list[Checkpoint], references: list[dict[str, float]]) -> None:

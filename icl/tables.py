@@ -6,7 +6,9 @@ from icl.checkpoints import Checkpoint
 from icl.comparison import Comparison
 from icl.heads import Importance
 from icl.markdown import table
-from icl.risk import AVERAGES, Estimate, compare, estimate, over_seeds, summarise
+from icl.probing import AVERAGES as TRIMS
+from icl.probing import Study
+from icl.risk import AVERAGES, Estimate, compare, estimate, excess_risk, over_seeds, summarise
 from icl.verdicts import CONDITIONAL, REPRODUCED, Verdict
 
 NAMED = 4  # settings a sentence can hold; of more, it gives the lowest and the highest
@@ -100,3 +102,44 @@ def robustness(by_fill: dict[str, dict[str, Importance]]) -> str:
         ],
         rows,
     )
+
+
+def probe_risks(studies: dict[str, Study], models: dict[str, Checkpoint]) -> str:
+    """Risk of the probe after every layer, and of the model's own read-out."""
+    rows = []
+    for name, study in studies.items():
+        for layer, risks in enumerate(study.risks[:, 1:].unbind(dim=1), 1):
+            rows.append([f"`{name}`", f"layer {layer}", *_mean_and_median(risks)])
+        own = excess_risk(models[name].model, study.contexts)
+        rows.append([f"`{name}`", "its own read-out", *_mean_and_median(own)])
+    return table(["model", "read after", "mean excess risk [95 %]", "median"], rows)
+
+
+def readable(studies: dict[str, Study]) -> str:
+    """R² of reading c_j x_qj after every layer, for every scale c."""
+    rows = [
+        [f"`{name}`", layer, *map(_over_models, probes.readable.values())]
+        for name, study in studies.items()
+        for layer, probes in enumerate(study.layers[1:], 1)
+    ]
+    scales = next(iter(studies.values())).layers[0].readable
+    return table(["model", "layer", *(f"{name}" for name in scales)], rows)
+
+
+def averages(studies: dict[str, Study]) -> str:
+    """The two fractions that decide claim A5, for every way to average over contexts."""
+    rows = []
+    for name, study in studies.items():
+        found = [study.criteria(average)[1:] for average in TRIMS]
+        lead, fraction = zip(*found, strict=True)
+        rows.append([f"`{name}`", *map(_over_models, (*lead, *fraction))])
+    header = [f"{what}, {average}" for what in ("lead over GD", "explained") for average in TRIMS]
+    return table(["model", *header], rows)
+
+
+def _over_models(values: torch.Tensor) -> Estimate | str:
+    return over_seeds(values) if len(values) > 1 else f"{values.item():.3f}"
+
+
+def _mean_and_median(risks: torch.Tensor) -> tuple[Estimate, str]:
+    return estimate(risks), f"{risks.median(dim=-1).values.mean():.3f}"

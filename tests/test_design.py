@@ -15,7 +15,7 @@ LAYERS = (
     {"transformer", "risk"},
     {"configuration", "estimators", "heads", "verdicts"},
     {"checkpoints", "chapters", "comparison"},
-    {"pruning"},
+    {"pruning", "probing"},
     {"training"},
     {"provenance", "sweeps"},
     {"jobs", "figures"},
