@@ -19,6 +19,7 @@ LAYERS = (
     {"training"},
     {"provenance", "sweeps"},
     {"jobs", "figures"},
+    {"heatmaps"},
     {"tables", "pages"},
     {"site"},
     {"cli"},
