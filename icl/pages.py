@@ -18,19 +18,13 @@ def scorecard(found: list[tuple[str, dict]]) -> str:
         claim = [
             f"[{verdict['id']}]({chapter})",
             f"{verdict['statement']} ({verdict['paper']})",
-            f"**{verdict['outcome']}**{_conditions(verdict)}",
+            f"**{verdict['headline']}**",
         ]
         for criterion in verdict["criteria"]:
-            numbers = [f"`{name}` {value}" for name, value in criterion["settings"].items()]
             needed = f"{criterion['statistic']}, above {criterion['threshold']:g}"
-            rows.append([*claim, needed, "<br>".join(numbers)])
+            rows.append([*claim, needed, criterion["numbers"]])
             claim = ["", "", ""]  # said once, above the claim's other criteria
     return table(["claim", "what it says", "verdict", "needed", "mean over seeds [95 %]"], rows)
-
-
-def _conditions(verdict: dict) -> str:
-    names = ", ".join(f"`{name}`" for name in verdict["conditions"])
-    return f": {names}" if names else ""
 
 
 def runs(executed: dict[str, dict]) -> str:

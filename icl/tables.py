@@ -9,9 +9,7 @@ from icl.markdown import table
 from icl.probing import AVERAGES as TRIMS
 from icl.probing import Study
 from icl.risk import AVERAGES, Estimate, compare, estimate, excess_risk, over_seeds, summarise
-from icl.verdicts import CONDITIONAL, REPRODUCED, Verdict
-
-NAMED = 4  # settings a sentence can hold; of more, it gives the lowest and the highest
+from icl.verdicts import REPRODUCED, Verdict
 
 
 def finding(verdicts: list[Verdict]) -> str:
@@ -21,19 +19,10 @@ def finding(verdicts: list[Verdict]) -> str:
         claim = verdict.claim
         failed = [f.criterion for f in verdict.findings if f.decision != REPRODUCED]
         criterion = min(failed, key=claim.criteria.index, default=claim.criteria[0])
-        found = sorted(verdict.of(criterion), key=lambda f: f.estimate.mean)
-        if len(found) > NAMED:
-            found = [found[0], found[-1]]
-            link = " to "
-        else:
-            link = "; "
-        numbers = link.join(f"{f.estimate} (`{f.setting}`)" for f in found)
-        conditions = ", ".join(f"`{name}`" for name in verdict.conditions)
-        where = f" ({conditions})" if verdict.outcome == CONDITIONAL else ""
         sentences.append(
-            f"**{claim.id}, {verdict.outcome}{where}:** “{claim.statement}” The "
-            f"{criterion.statistic} is {numbers}, mean over seeds with 95 % interval; needed: "
-            f"above {criterion.threshold:g}."
+            f"**{claim.id}, {verdict.headline}:** “{claim.statement}” The {criterion.statistic} is "
+            f"{verdict.numbers(criterion)}, mean over seeds with 95 % interval; needed: above "
+            f"{criterion.threshold:g}."
         )
     return "\n\n".join(sentences)
 

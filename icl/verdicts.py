@@ -18,6 +18,8 @@ REPRODUCED, CONDITIONAL, NOT_REPRODUCED, UNDECIDED = (
     "undecided",
 )
 
+NAMED = 4  # settings that a sentence can hold
+
 
 def decide(criterion: Criterion, estimate: Estimate) -> str:
     """Reproduced if the whole interval is above the threshold, not if it is below."""
@@ -65,9 +67,26 @@ class Verdict:
         return CONDITIONAL if REPRODUCED in decisions else UNDECIDED
 
     @property
-    def conditions(self) -> list[str]:
-        """The settings in which the claim is reproduced."""
-        return [name for name, decision in self.settings.items() if decision == REPRODUCED]
+    def where(self) -> str:
+        """The settings in which the claim is reproduced, or their number if they are many."""
+        found = self.settings
+        names = [name for name, decision in found.items() if decision == REPRODUCED]
+        if len(names) > NAMED:
+            return f"{len(names)} of {len(found)} settings"
+        return ", ".join(f"`{name}`" for name in names)
+
+    @property
+    def headline(self) -> str:
+        """The outcome, with its conditions if there are any."""
+        return f"{self.outcome} ({self.where})" if self.outcome == CONDITIONAL else self.outcome
+
+    def numbers(self, criterion: Criterion) -> str:
+        """The estimates of one criterion; of many settings, the lowest and the highest."""
+        found = sorted(self.of(criterion), key=lambda f: f.estimate.mean)
+        link = "; "
+        if len(found) > NAMED:
+            found, link = [found[0], found[-1]], " to "
+        return link.join(f"{f.estimate} (`{f.setting}`)" for f in found)
 
     def to_dict(self) -> dict:
         """What the scorecard needs, as plain data."""
@@ -76,12 +95,12 @@ class Verdict:
             "paper": self.claim.paper,
             "statement": self.claim.statement,
             "outcome": self.outcome,
-            "conditions": self.conditions if self.outcome == CONDITIONAL else [],
+            "headline": self.headline,
             "criteria": [
                 {
                     "statistic": criterion.statistic,
                     "threshold": criterion.threshold,
-                    "settings": {f.setting: str(f.estimate) for f in self.of(criterion)},
+                    "numbers": self.numbers(criterion),
                 }
                 for criterion in self.claim.criteria
             ],
@@ -95,7 +114,7 @@ class Verdict:
         return f"{self.claim.id}: {self.outcome}. {self.claim.statement}"
 
     def _repr_mimebundle_(self, **_) -> dict:
-        parts = [f"**{self.claim.id}: {self.outcome}.** {self.claim.statement}"]
+        parts = [f"**{self.claim.id}: {self.headline}.** {self.claim.statement}"]
         header = ["setting", "seeds", "mean over seeds [95 %]", "decision"]
         for criterion in self.claim.criteria:
             least = f"above {criterion.threshold:g}"

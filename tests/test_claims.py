@@ -45,7 +45,15 @@ def test_a_verdict_shows_its_numbers_and_feeds_the_scorecard():
     for word in ("[A3](some-chapter)", CONDITIONAL, "small", "0.900", "−0.200", "above 0.5"):
         assert word in card
     assert len(card.splitlines()) == 2 + 2
-    assert f"**{CONDITIONAL}**: `large` |" in card.splitlines()[2]
+    assert f"**{CONDITIONAL} (`large`)** |" in card.splitlines()[2]
+
+
+def test_of_many_settings_the_ends_and_their_number_are_quoted():
+    many = {f"s{i}": (ABOVE, PLUS + i) for i in range(5)} | {"s5": (ABOVE, MINUS)}
+    verdict = judge("A3", many)
+    assert verdict.headline == f"{CONDITIONAL} (5 of 6 settings)"
+    assert verdict.numbers(CLAIMS["A3"].criteria[1]).startswith("−0.200")
+    assert "(`s5`) to 4.200" in verdict.numbers(CLAIMS["A3"].criteria[1])
 
 
 def test_thresholds_have_reasons_and_ids_are_their_own():
