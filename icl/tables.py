@@ -2,12 +2,13 @@
 
 import torch
 
+from icl import comparisons
 from icl.checkpoints import Checkpoint
 from icl.contexts import Contexts
 from icl.heads import AVERAGES, Importance
 from icl.markdown import table
 from icl.predictors import LinearPredictor
-from icl.risk import compare, excess_risk, over_seeds, summarise
+from icl.risk import Estimate, compare, excess_risk, over_seeds, summarise
 from icl.verdicts import CONDITIONAL, REPRODUCED, Verdict
 
 NAMED = 4  # settings a sentence can hold; of more, it gives the lowest and the highest
@@ -99,3 +100,46 @@ def robustness(by_fill: dict[str, dict[str, Importance]]) -> str:
         ],
         rows,
     )
+
+
+def contests(found: dict[str, dict[str, torch.Tensor]]) -> str:
+    """Claim A7 in every setting: risks, medians, and paired differences over repetitions."""
+    rows = []
+    for setting, risks in found.items():
+        better = comparisons.better_baseline(risks)
+        for name in (comparisons.PREPROCESSED, comparisons.FIXED):
+            if name in risks:
+                rows.append(
+                    [
+                        f"`{setting}`",
+                        "fixed" if name == comparisons.FIXED else "relative",
+                        f"{better.mean():.3f}, {better.median():.3f}",
+                        f"{risks[name].mean():.3g}, {risks[name].median():.3f}",
+                        _signed(over_seeds((risks[name] - better).mean(dim=-1))),
+                    ]
+                )
+    return table(
+        [
+            "setting",
+            "rate",
+            "better of GD and ridge: mean, median",
+            "preprocessed GD: mean, median",
+            "paired difference of means [95 %]",
+        ],
+        rows,
+    )
+
+
+def _signed(estimate: Estimate) -> str:
+    """An estimate; beyond a thousand, where a few contexts rule it, its size only."""
+    return str(estimate) if abs(estimate.mean) < 1000 else f"{estimate.mean:.0e}"
+
+
+def learning_curves(slopes: dict[str, Estimate], found: dict[float, dict]) -> str:
+    """Slope of the log risk in log n, and the mean risk at both ends of the range."""
+    first, *_, last = found
+    rows = [
+        [name, slope, *(f"{found[n][name].mean():.4f}" for n in (first, last))]
+        for name, slope in slopes.items()
+    ]
+    return table(["predictor", "log-log slope [95 %]", f"risk, n={first}", f"n={last}"], rows)
