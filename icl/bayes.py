@@ -126,7 +126,7 @@ def _sphere(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 
 
 NEGLIGIBLE = 40.0  # in nats below the best support
-STEP, REACH, LEAN = 0.15, 5.0, 0.7  # of the quadrature
+STEP, REACH, LEAN = 0.2, 5.0, 0.7  # of the quadrature
 
 
 def _contour(f: Tensor, square: Tensor, width: Tensor) -> tuple[Tensor, Tensor]:

@@ -23,7 +23,7 @@ from icl.risk import Estimate, excess_risk, over_seeds, summarise
 from icl.tasks import SparseLinear
 
 BASELINES = ("tuned GD", "tuned ridge")  # what claims A7 and A8 compare with
-PREPROCESSED, FIXED = "preprocessed GD", "preprocessed GD, fixed rate"
+PREPROCESSED, FIXED = "preprocessed GD", "preprocessed, fixed rate"
 SETTINGS = {
     f"d={d}, s={s}, n={n}": SparseLinear(d, s, n, 1.0, "sphere")
     for d, s, n in (
@@ -83,6 +83,21 @@ def evaluate(makes: Makes, task: SparseLinear, contexts: int, seeds: Iterable[in
     }
 
 
+def by_steps(task: SparseLinear, contexts: int, seeds: Iterable[int], steps: Iterable[int]) -> dict:
+    """Points (steps, mean risk over seeds) of descents whose rate is tuned for that many steps.
+
+    Ridge, which takes no steps, is given for comparison.
+    """
+
+    def makes(steps: int) -> dict[str, LinearPredictor]:
+        preprocessed = tuned_gd(task, steps, PreprocessedGD, relative=True)
+        return {"tuned GD": tuned_gd(task, steps), PREPROCESSED: preprocessed}
+
+    ridge = {"tuned ridge": tuned_ridge(task)}
+    found = {t: evaluate(lambda *_, t=t: makes(t) | ridge, task, contexts, seeds) for t in steps}
+    return lines(found)
+
+
 def better_baseline(risks: dict[str, Tensor]) -> Tensor:
     """Of GD and ridge the risks (M, B) of the one with the smaller mean, in each repetition."""
     both = torch.stack([risks[name] for name in BASELINES])
@@ -110,7 +125,7 @@ def slopes(found: dict[float, dict[str, Tensor]]) -> dict[str, Estimate]:
     centred = torch.from_numpy((x - x.mean()) / ((x - x.mean()) ** 2).sum())
     names = next(iter(found.values()))
     means = {
-        name: torch.stack([risks[name].mean(dim=-1).log() for risks in found.values()])
+        name: torch.stack([risks[name].double().mean(dim=-1).log() for risks in found.values()])
         for name in names
     }
     return {name: over_seeds(centred @ mean) for name, mean in means.items()}

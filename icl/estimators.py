@@ -16,7 +16,7 @@ from icl.tasks import SparseLinear
 from icl.theory import optimal_one_step
 
 TUNING_CONTEXTS = 1024
-STEPS = (1, 2, 3, 4, 5, 7, 10, 15, 20, 30, 50, 100, 300)  # numbers of steps to choose among
+STEPS = (1, 2, 3, 5, 7, 10, 20, 30, 50, 100, 300)  # numbers of steps to choose among
 
 
 class Zero(LinearPredictor):

@@ -114,8 +114,12 @@ def curves(
         ax.title.set_size(12)
         for axis in log:
             getattr(ax, f"set_{axis}scale")("log")
+        if "x" in log:  # the values themselves: powers of ten are too far apart
+            ax.set_xticks(x, [f"{value:g}" for value in x])
+            ax.set_xticks([], minor=True)
     axes[-1, 0].set_xlabel(xlabel)
-    fig.legend(handles.values(), handles, loc="outside upper center", ncols=3, fontsize=10)
+    columns = 3 if max(map(len, handles)) < 20 else 2
+    fig.legend(handles.values(), handles, loc="outside upper center", ncols=columns, fontsize=10)
 
 
 def training_curves(models: list[Checkpoint], references: list[dict[str, float]]) -> None:

@@ -24,8 +24,12 @@ class Estimate:
     median: float
 
     def __str__(self) -> str:
-        mean, low, high = (round(x, 3) + 0.0 for x in (self.mean, self.low, self.high))  # no −0
-        text = f"{mean:.3f} [{low:.3f}, {high:.3f}]"
+        values = (self.mean, self.low, self.high)
+        if max(map(abs, values)) < 1e4:
+            mean, low, high = (f"{round(x, 3) + 0.0:.3f}" for x in values)  # no −0
+        else:
+            mean, low, high = (f"{x:.1e}" for x in values)
+        text = f"{mean} [{low}, {high}]"
         return text.replace("-", "\N{MINUS SIGN}").replace(" ", "\N{NO-BREAK SPACE}")
 
 

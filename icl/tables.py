@@ -115,7 +115,7 @@ def contests(found: dict[str, dict[str, torch.Tensor]]) -> str:
                         "fixed" if name == comparisons.FIXED else "relative",
                         f"{better.mean():.3f}, {better.median():.3f}",
                         f"{risks[name].mean():.3g}, {risks[name].median():.3f}",
-                        _signed(over_seeds((risks[name] - better).mean(dim=-1))),
+                        over_seeds((risks[name] - better).mean(dim=-1)),
                     ]
                 )
     return table(
@@ -128,11 +128,6 @@ def contests(found: dict[str, dict[str, torch.Tensor]]) -> str:
         ],
         rows,
     )
-
-
-def _signed(estimate: Estimate) -> str:
-    """An estimate; beyond a thousand, where a few contexts rule it, its size only."""
-    return str(estimate) if abs(estimate.mean) < 1000 else f"{estimate.mean:.0e}"
 
 
 def learning_curves(slopes: dict[str, Estimate], found: dict[float, dict]) -> str:
