@@ -1,19 +1,39 @@
 """Estimators to compare with: the same interface as the transformer, tuned on their own stream."""
 
 from collections.abc import Iterable, Iterator
-from itertools import combinations, product
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from icl.bayes import bayes
 from icl.contexts import Contexts, draw
 from icl.errors import require
 from icl.predictors import LinearPredictor
-from icl.risk import excess_risk
+from icl.risk import excess_risk, squared_error
+from icl.spectrum import descent_risks
 from icl.tasks import SparseLinear
+from icl.theory import optimal_one_step
 
-TUNING_CONTEXTS = 2048
+TUNING_CONTEXTS = 1024
+STEPS = (1, 2, 3, 5, 7, 10, 20, 30, 50, 100, 300)  # numbers of steps to choose among
+
+
+class Zero(LinearPredictor):
+    """Answers 0 to every query: its excess risk is that of having learned nothing."""
+
+    def weights(self, contexts: Contexts) -> Tensor:
+        return torch.zeros_like(contexts.w)
+
+
+class OneStep(LinearPredictor):
+    """Γ* (1/n) Σ x_i y_i: the best that one linear self-attention layer can do on `task`."""
+
+    def __init__(self, task: SparseLinear):
+        self.matrix = torch.from_numpy(optimal_one_step(task))
+
+    def weights(self, contexts: Contexts) -> Tensor:
+        return contexts.xy @ self.matrix.T
 
 
 class OLS(LinearPredictor):
@@ -44,17 +64,34 @@ class Lasso(LinearPredictor):
         self.penalty, self.tolerance, self.max_sweeps = penalty, tolerance, max_sweeps
 
     def weights(self, contexts: Contexts) -> Tensor:
-        xx, xy = contexts.xx, contexts.xy
-        u = torch.zeros_like(xy)
-        for _ in range(self.max_sweeps):
-            before = u.clone()
-            for j in range(xy.shape[-1]):
-                correlation = xy[..., j] - (xx[..., j, :] * u).sum(-1) + xx[..., j, j] * u[..., j]
-                shrunk = (correlation.abs() - self.penalty).clamp(min=0) * correlation.sign()
-                u[..., j] = shrunk / xx[..., j, j]
-            if (u - before).abs().max() <= self.tolerance:
+        d = contexts.task.d
+        # Contexts innermost, and those that have converged are left out now and then.
+        xx = contexts.xx.reshape(-1, d, d).permute(1, 2, 0).contiguous()
+        residual = contexts.xy.reshape(-1, d).T.contiguous()
+        u, found = torch.zeros_like(residual), torch.zeros_like(residual)
+        left = torch.arange(u.shape[1])
+        for sweep in range(1, self.max_sweeps + 1):
+            change = self._sweep(xx, residual, u)
+            moving = change > self.tolerance
+            if sweep % 8 == 0 or not moving.any():
+                found[:, left] = u
+                left, xx = left[moving], xx[..., moving]
+                residual, u = residual[:, moving], u[:, moving]
+            if not len(left):
                 break
-        return u
+        found[:, left] = u
+        return found.T.reshape(contexts.xy.shape)
+
+    def _sweep(self, xx: Tensor, residual: Tensor, u: Tensor) -> Tensor:
+        """Update u and the correlations that it leaves; returns the largest change, (B,)."""
+        change = torch.zeros_like(u[0])
+        for j in range(len(u)):
+            target = residual[j] + xx[j, j] * u[j]
+            move = (target - target.clamp(-self.penalty, self.penalty)) / xx[j, j] - u[j]
+            u[j] += move
+            residual -= xx[j] * move
+            change = torch.maximum(change, move.abs())
+        return change
 
 
 class GradientDescent(LinearPredictor):
@@ -122,90 +159,64 @@ class ReweightedGD(GradientDescent):
         return u + residual
 
 
-class PosteriorMean(LinearPredictor):
-    """The Bayes answer E[w | context] for a prior on finitely many weight vectors.
-
-    No predictor has a smaller mean excess risk on that prior. `candidates` (C, d) are equally
-    likely; `noise` must be positive. See `bayes` for the priors of this book.
-    """
-
-    def __init__(self, candidates: Tensor, noise: float):
-        require(noise > 0, f"noise={noise}: the posterior needs noise above 0")
-        self.candidates, self.noise = candidates, noise
-
-    def weights(self, contexts: Contexts) -> Tensor:
-        c = self.candidates
-        squares = (c[:, :, None] * c[:, None, :]).flatten(1).T
-        means = []
-        size = max(1, 2**23 // len(c))  # contexts at a time: bounds memory to 64 MiB a matrix
-        for rows in range(0, len(contexts), size):
-            part = contexts[rows : rows + size]
-            # Σ (y_i − <c, x_i>)² up to a constant, from the statistics.
-            fit = part.xx.flatten(1) @ squares - 2 * part.xy @ c.T
-            posterior = (-contexts.task.n / (2 * self.noise**2) * fit).softmax(dim=-1)
-            means.append(posterior @ c)
-        return torch.cat(means)
-
-
-def bayes(task: SparseLinear) -> PosteriorMean:
-    """The Bayes predictor of a task with `signs` values, or `sphere` values with s ≤ 2.
-
-    Signs are enumerated. On the circle |w|² = 2 the posterior integral is the trapezoid rule
-    over equal angles, which converges faster than any power of their number once they are
-    closer than the posterior is wide, about σ/√(2n).
-    """
-    require(task.noise > 0, f"noise={task.noise}: the posterior needs noise above 0")
-    if task.values == "signs" or (task.values == "sphere" and task.s == 1):
-        values = np.array(list(product([-1.0, 1.0], repeat=task.s)))
-    else:
-        require(
-            task.values == "sphere" and task.s == 2,
-            f"values={task.values!r} with s={task.s}: the Bayes predictor is exact for signs, "
-            "and for sphere with s of 1 or 2",
-        )
-        nodes = max(128, int(np.ceil(12 * np.sqrt(2 * task.n) / task.noise)))
-        angle = 2 * np.pi * np.arange(nodes) / nodes
-        values = np.sqrt(2) * np.stack([np.cos(angle), np.sin(angle)], axis=1)
-    supports = list(combinations(range(task.d), task.s))
-    candidates = np.zeros((len(supports), len(values), task.d))
-    for block, support in zip(candidates, supports, strict=True):
-        block[:, support] = values
-    return PosteriorMean(torch.from_numpy(candidates.reshape(-1, task.d)), task.noise)
-
-
 def tune(family: Iterable[LinearPredictor], task: SparseLinear, seed: int = 0) -> LinearPredictor:
     """The member of `family` with the least mean excess risk on contexts of stream `tune`."""
     contexts = draw(task, TUNING_CONTEXTS, "tune", seed)
-
-    def mean_risk(member: LinearPredictor) -> float:
-        return excess_risk(member, contexts).mean().nan_to_num(torch.inf).item()
-
-    return min(family, key=mean_risk)
+    return min(family, key=lambda member: _mean(excess_risk(member, contexts)))
 
 
-def tuned_ridge(task: SparseLinear) -> Ridge:
+def tuned_ridge(task: SparseLinear, seed: int = 0) -> Ridge:
     """Ridge with its penalty chosen on a grid of ratio 1.3 from 1e-4 to 1e2."""
-    return tune((Ridge(p) for p in _grid(1e-4, 1e2, 1.3)), task)
+    return tune(map(Ridge, _grid(1e-4, 1e2, 1.3)), task, seed)
 
 
-def tuned_lasso(task: SparseLinear) -> Lasso:
-    """Lasso with its penalty chosen on a grid of ratio 1.5 from 1e-3 to 10."""
-    return tune((Lasso(p, tolerance=1e-4, max_sweeps=300) for p in _grid(1e-3, 10, 1.5)), task)
+def tuned_lasso(task: SparseLinear, seed: int = 0) -> Lasso:
+    """Lasso with its penalty chosen on a grid of ratio 1.3 from 1e-3 to 10."""
+    family = (Lasso(p, tolerance=1e-4, max_sweeps=300) for p in _grid(1e-3, 10, 1.3))
+    return tune(family, task, seed)
 
 
-def tuned_gd(task: SparseLinear, steps: int) -> GradientDescent:
-    """Gradient descent with its rate chosen on a grid of ratio 1.1 from 1e-3 to 10."""
-    return tune((GradientDescent(steps, r) for r in _grid(1e-3, 10, 1.1)), task)
+def tuned_gd(
+    task: SparseLinear,
+    steps: int | None = None,
+    kind: type[GradientDescent] = GradientDescent,
+    relative: bool = False,
+    seed: int = 0,
+) -> GradientDescent:
+    """Gradient descent with rate and, unless given, number of steps chosen together.
+
+    `kind` is the kind of descent. Rates are from a grid of ratio 1.1, from 1e-3 to 10 or, if
+    `relative`, from 0.05 to 2; numbers of steps are those of `STEPS`. For `ReweightedGD`, which
+    has no closed form, the ratio is 1.3 and the steps are at most 10.
+    """
+    contexts = draw(task, TUNING_CONTEXTS, "tune", seed)
+    low, high = (0.05, 2) if relative else (1e-3, 10)
+    rates = _grid(low, high, 1.3 if kind.rescales else 1.1)
+    counts = (steps,) if steps else tuple(t for t in STEPS if t <= 10 or not kind.rescales)
+    if kind.rescales:
+        walks = (kind(max(counts), rate, relative).iterates(contexts) for rate in rates)
+        found = [[_mean(squared_error(u, contexts)) for u in walk] for walk in walks]
+        risks = torch.tensor(found).T[[t - 1 for t in counts]]
+    else:
+        scale = kind(1, 1.0).scale(torch.zeros_like(contexts.xy), contexts.xy)
+        risks = descent_risks(contexts, scale, torch.tensor(rates).double(), counts, relative)
+    step, rate = divmod(int(risks.argmin()), len(rates))
+    return kind(counts[step], rates[rate], relative)
 
 
 def baselines(task: SparseLinear) -> dict[str, LinearPredictor]:
     """What a trained model is compared with, by name; Bayes is the floor for any predictor."""
     return {
-        "tuned GD": tuned_gd(task, 10),
+        "tuned GD": tuned_gd(task),
         "tuned ridge": tuned_ridge(task),
         "tuned lasso": tuned_lasso(task),
         "Bayes": bayes(task),
     }
+
+
+def _mean(risks: Tensor) -> float:
+    """The mean, and infinity where something diverged."""
+    return risks.mean().nan_to_num(torch.inf).item()
 
 
 def _grid(low: float, high: float, ratio: float) -> list[float]:

@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
 import torch
-from matplotlib.ticker import MaxNLocator, NullLocator
+from matplotlib.ticker import MaxNLocator
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 
 from icl.checkpoints import BLOCK, Checkpoint
@@ -139,14 +139,15 @@ def curves(
         ax.title.set_size(12)
         for axis in log:
             getattr(ax, f"set_{axis}scale")("log")
-        if "x" in log:
+        if "x" in log:  # the values themselves: powers of ten are too far apart
             ticks = sorted({x for line in lines.values() for x, _ in line})
             ax.set_xticks(ticks, [f"{x:g}" for x in ticks])
-            ax.xaxis.set_minor_locator(NullLocator())
+            ax.set_xticks([], minor=True)
     axes[-1, 0].set_xlabel(xlabel)
     if "x" not in log:
         axes[-1, 0].xaxis.set_major_locator(MaxNLocator(integer=True))
-    fig.legend(handles.values(), handles, loc="outside upper center", ncols=3, fontsize=10)
+    columns = 3 if max(map(len, handles)) < 20 else 2
+    fig.legend(handles.values(), handles, loc="outside upper center", ncols=columns, fontsize=10)
 
 
 def training_curves(models: list[Checkpoint], references: list[dict[str, float]]) -> None:

@@ -25,14 +25,13 @@ class Estimate:
     median: float
 
     def __str__(self) -> str:
-        mean, low, high = map(_plain, (self.mean, self.low, self.high))
+        values = (self.mean, self.low, self.high)
+        if max(map(abs, values)) < 1e4:
+            mean, low, high = (f"{round(x, 3) + 0.0:.3f}" for x in values)  # no −0
+        else:
+            mean, low, high = (f"{x:.1e}" for x in values)
         text = f"{mean} [{low}, {high}]"
         return text.replace("-", "\N{MINUS SIGN}").replace(" ", "\N{NO-BREAK SPACE}")
-
-
-def _plain(x: float) -> str:
-    """Three decimals, or two digits and a power of ten where those would be out of place."""
-    return f"{round(x, 3) + 0.0:.3f}" if abs(x) < 1e4 else f"{x:.1e}"  # + 0.0: no −0
 
 
 def excess_risk(predictor: Predictor, contexts: Contexts, queries: Tensor | None = None) -> Tensor:

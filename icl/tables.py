@@ -2,6 +2,7 @@
 
 import torch
 
+from icl import contests
 from icl.checkpoints import Checkpoint
 from icl.comparison import Comparison
 from icl.heads import Importance
@@ -132,3 +133,41 @@ def _over_models(values: torch.Tensor) -> Estimate | str:
 
 def _mean_and_median(risks: torch.Tensor) -> tuple[Estimate, str]:
     return estimate(risks), f"{risks.median(dim=-1).values.mean():.3f}"
+
+
+def standoffs(found: dict[str, dict[str, torch.Tensor]]) -> str:
+    """Claim A7 in every setting: risks, medians, and paired differences over repetitions."""
+    rows = []
+    for setting, risks in found.items():
+        better = contests.better_baseline(risks)
+        for name in (contests.PREPROCESSED, contests.FIXED):
+            if name in risks:
+                rows.append(
+                    [
+                        f"`{setting}`",
+                        "fixed" if name == contests.FIXED else "relative",
+                        f"{better.mean():.3f}, {better.median():.3f}",
+                        f"{risks[name].mean():.3g}, {risks[name].median():.3f}",
+                        over_seeds((risks[name] - better).mean(dim=-1)),
+                    ]
+                )
+    return table(
+        [
+            "setting",
+            "rate",
+            "better of GD and ridge: mean, median",
+            "preprocessed GD: mean, median",
+            "paired difference of means [95 %]",
+        ],
+        rows,
+    )
+
+
+def learning_curves(slopes: dict[str, Estimate], found: dict[float, dict]) -> str:
+    """Slope of the log risk in log n, and the mean risk at both ends of the range."""
+    first, *_, last = found
+    rows = [
+        [name, slope, *(f"{found[n][name].mean():.4f}" for n in (first, last))]
+        for name, slope in slopes.items()
+    ]
+    return table(["predictor", "log-log slope [95 %]", f"risk, n={first}", f"n={last}"], rows)

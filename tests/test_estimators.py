@@ -12,8 +12,18 @@ from sklearn import linear_model
 from icl import estimators
 from icl.contexts import draw
 from icl.errors import Refused
-from icl.estimators import OLS, GradientDescent, Lasso, Ridge, bayes, tune
+from icl.estimators import (
+    OLS,
+    GradientDescent,
+    Lasso,
+    PreprocessedGD,
+    ReweightedGD,
+    Ridge,
+    Zero,
+    tune,
+)
 from icl.risk import excess_risk
+from icl.spectrum import descent_risks
 from icl.tasks import SparseLinear
 
 
@@ -68,38 +78,104 @@ def test_least_squares_scales_with_the_labels(scale, seed):
         assert torch.allclose(ours, scale * estimator.weights(contexts), rtol=1e-8, atol=1e-10)
 
 
-@pytest.mark.parametrize("values", ["signs", "sphere"])
-def test_bayes_agrees_with_weighing_draws_from_the_prior(values):
-    task = SparseLinear(d=4, s=2, n=6, noise=1.0, values=values)
-    contexts = draw(task, 5, "evaluate", seed=0, tokens=True)
-    prior = torch.from_numpy(task.draw_weights(np.random.default_rng(1), 400_000))
-    for b, e in enumerate(contexts.tokens):
-        fit = (e[:, -1:] - e[:, :-1] @ prior.T).square().sum(dim=0)
-        weight = (-fit / 2).softmax(dim=0)
-        mean = weight @ prior
-        error = (weight.square() @ (prior - mean).square()).sqrt()
-        ours = bayes(task).weights(contexts[b : b + 1])[0]
-        assert ((ours - mean).abs() < 4.5 * error).all()
+def descended(contexts, rate, steps):
+    """Weights after steps on explicitly preprocessed tokens, back in the coordinates of x."""
+    x, y = contexts.tokens[..., :-1], contexts.tokens[..., -1]
+    r = torch.einsum("bnd,bn->bd", x, y) / x.shape[1]
+    x = x * r[:, None]
+    u = torch.zeros_like(r)
+    for _ in range(steps):
+        u = u + rate * torch.einsum("bnd,bn->bd", x, y - (x @ u[..., None])[..., 0]) / x.shape[1]
+    return r * u
 
 
-@pytest.mark.parametrize(("n", "noise"), [(5000, 1.0), (32, 0.05)])
-def test_bayes_stays_the_floor_where_the_posterior_is_narrow(n, noise):
-    task = SparseLinear(d=4, s=2, n=n, noise=noise, values="sphere")
-    contexts = draw(task, 500, "evaluate", seed=0)
-    floor = excess_risk(bayes(task), contexts).mean()
-    # On the true support least squares would have s σ²/n; the norm is known besides.
-    assert 0.5 * noise**2 / n < floor < 1.5 * noise**2 / n
-    assert floor < excess_risk(OLS(), contexts).mean()
+@pytest.mark.parametrize("steps", [1, 2, 5])
+def test_preprocessed_descent_is_descent_on_preprocessed_tokens(task, steps):
+    contexts = draw(task, 20, "evaluate", seed=0, tokens=True)
+    ours = PreprocessedGD(steps, 0.1).weights(contexts)
+    assert torch.allclose(ours, descended(contexts, 0.1, steps), rtol=1e-10)
+    r = contexts.xy
+    seen = r[:, :, None] * contexts.xx * r[:, None, :]
+    rate = 0.7 / torch.linalg.matrix_norm(seen, ord=2)[:, None]
+    ours = PreprocessedGD(steps, 0.7, relative=True).weights(contexts)
+    assert torch.allclose(ours, descended(contexts, rate, steps), rtol=1e-10)
 
 
-@pytest.mark.parametrize(("values", "s"), [("signs", 3), ("sphere", 1), ("sphere", 2)])
-def test_nothing_beats_bayes(values, s):
-    task = SparseLinear(d=6, s=s, n=16, noise=0.8, values=values)
+def test_a_relative_rate_does_not_see_the_scale_of_the_features(task):
+    contexts = draw(task, 20, "evaluate", seed=0)
+    factor = torch.tensor([3.0, 3, 3, 3, 1], dtype=torch.float64)
+    scaled = replace(contexts, gram=contexts.gram * factor * factor[:, None])
+    for kind in (GradientDescent, PreprocessedGD):
+        ours = kind(4, 0.8, relative=True)
+        assert torch.allclose(3 * ours.weights(scaled), ours.weights(contexts), rtol=1e-9)
+
+
+def test_a_relative_rate_below_two_descends_and_above_diverges(task):
+    contexts = draw(replace(task, n=40), 50, "evaluate", seed=0)
+    for kind in (GradientDescent, PreprocessedGD):
+        for rate, falls in ((0.5, True), (1.9, True), (2.2, False)):
+            *_, before, last = kind(300, rate, relative=True).iterates(contexts)
+            assert ((last - before).norm(dim=-1) < 1e3).all() == falls
+
+
+def test_a_fixed_rate_diverges_where_the_weights_are_large():
+    task = SparseLinear(d=8, s=2, n=32)
     contexts = draw(task, 2000, "evaluate", seed=0)
-    floor = excess_risk(bayes(task), contexts).mean()
-    for other in estimators.baselines(task).values():
-        assert excess_risk(other, contexts).mean() >= floor
-    assert floor < 0.5 * excess_risk(estimators.tuned_ridge(task), contexts).mean()
+    risks = excess_risk(PreprocessedGD(50, 0.3), contexts)
+    order = contexts.w.norm(dim=-1).argsort()
+    assert risks[order[:500]].max() < 10
+    assert not risks[order[-100:]].max() < 1e10
+    relative = excess_risk(PreprocessedGD(50, 0.3, relative=True), contexts)
+    assert relative[order[-100:]].max() < 10
+
+
+def test_reweighted_descent_begins_as_preprocessed_and_scales_anew_at_every_step(task):
+    contexts = draw(task, 20, "evaluate", seed=0)
+    for relative in (False, True):
+        first, second = ReweightedGD(2, 0.2, relative).iterates(contexts)
+        assert torch.equal(first, PreprocessedGD(1, 0.2, relative).weights(contexts))
+        left = contexts.xy - (contexts.xx @ first[..., None])[..., 0]
+        scale = first + left
+        rate = 0.2
+        if relative:
+            seen = scale[:, :, None] * contexts.xx * scale[:, None, :]
+            rate = 0.2 / torch.linalg.matrix_norm(seen, ord=2)[:, None]
+        assert torch.allclose(second, first + rate * scale**2 * left, rtol=1e-10)
+
+
+def test_zero_has_the_risk_of_the_weights_themselves(task):
+    contexts = draw(task, 5, "evaluate", seed=0)
+    sigma = torch.from_numpy(task.sigma)
+    expected = torch.einsum("bi,ij,bj->b", contexts.w, sigma, contexts.w)
+    assert torch.allclose(excess_risk(Zero(), contexts), expected)
+
+
+@pytest.mark.parametrize("kind", [GradientDescent, PreprocessedGD])
+@pytest.mark.parametrize("relative", [False, True])
+@pytest.mark.parametrize("n", [3, 9])
+def test_risks_in_the_eigenbasis_are_those_of_the_steps(task, kind, relative, n):
+    contexts = draw(replace(task, n=n), 30, "tune", seed=0)
+    rates, steps = (0.02, 0.15), (1, 2, 7)
+    scale = kind(1, 1.0).scale(torch.zeros_like(contexts.xy), contexts.xy)
+    found = descent_risks(contexts, scale, torch.tensor(rates).double(), steps, relative)
+    for i, t in enumerate(steps):
+        for j, rate in enumerate(rates):
+            risk = excess_risk(kind(t, rate, relative), contexts).mean()
+            assert found[i, j].item() == pytest.approx(risk.item(), rel=1e-6)
+
+
+def test_tuning_steps_and_rate_together_beats_any_number_of_steps():
+    task = SparseLinear(d=4, s=2, n=12)
+    tune = draw(task, estimators.TUNING_CONTEXTS, "tune", 0)
+    for kind in (GradientDescent, PreprocessedGD, ReweightedGD):
+        best = excess_risk(estimators.tuned_gd(task, None, kind, True), tune).mean()
+        for steps in (1, 3, 10):
+            one = estimators.tuned_gd(task, steps, kind, True)
+            assert (one.steps, type(one), one.relative) == (steps, kind, True)
+            assert best <= excess_risk(one, tune).mean() * (1 + 1e-9)
+            for factor in (0.7, 1 / 0.7):
+                other = kind(steps, one.rate * factor, relative=True)
+                assert excess_risk(one, tune).mean() < excess_risk(other, tune).mean() * 1.02
 
 
 def test_tuning_finds_the_best_and_never_sees_an_evaluation_context(monkeypatch):
@@ -128,9 +204,6 @@ def test_tuning_ignores_members_that_diverge():
         lambda: Ridge(0),
         lambda: Lasso(-1.0),
         lambda: GradientDescent(0, 0.1),
-        lambda: bayes(SparseLinear(values="gaussian")),
-        lambda: bayes(SparseLinear(d=8, s=3, values="sphere")),
-        lambda: bayes(SparseLinear(d=8, s=2, values="signs", noise=0.0)),
     ],
 )
 def test_bad_arguments_are_refused(make):
