@@ -14,13 +14,14 @@ LAYERS = (
     {"predictors"},
     {"transformer", "risk"},
     {"training", "estimators", "heads", "verdicts"},
-    {"checkpoints", "chapters"},
+    {"checkpoints", "chapters", "constructions"},
+    {"few_heads"},
     {"sweeps", "figures"},
     {"tables", "pages"},
     {"site"},
     {"cli"},
 )
-SCIENCE = set().union(*LAYERS[:7]) - {"chapters"}
+SCIENCE = set().union(*LAYERS[:8]) - {"chapters"}
 
 
 def imported(path):
