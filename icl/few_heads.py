@@ -8,11 +8,11 @@ h heads, relative to that of writing nothing, is
     E|Σ_h M_h G N_h + C − diag(r̂)|²_F / E|r̂|².
 """
 
+import math
+from collections.abc import Callable
 from dataclasses import replace
 
-import numpy as np
 import torch
-from scipy.optimize import minimize
 from torch import Tensor
 
 from icl.constructions import blank
@@ -67,7 +67,7 @@ def best_layer(
     eliminated, because the best one cancels the mean. The layer writes to the slots z of
     `constructions`. The task's prior must be one that `bayes` enumerates.
     """
-    require(1 <= heads, f"heads={heads}: at least one head is needed")
+    require(heads >= 1, f"heads={heads}: at least one head is needed")
     d, p = task.d, task.d + 1
     mean, covariance = gram_moments(task)
     covariance = covariance.reshape(p * p, p * p)
@@ -78,29 +78,23 @@ def best_layer(
     shapes = (heads, d, d_head), (heads, d_head, p), (heads, d_head, p), (heads, d_head, d)
 
     def split(flat: Tensor) -> list[Tensor]:
-        parts = flat.split([int(np.prod(shape)) for shape in shapes])
+        parts = flat.split([math.prod(shape) for shape in shapes])
         return [part.view(shape) for part, shape in zip(parts, shapes, strict=True)]
 
-    def error(flat: np.ndarray) -> tuple[float, np.ndarray]:
-        x = torch.from_numpy(flat).requires_grad_()
-        output, value, key, query = split(x)
+    def error(flat: Tensor) -> Tensor:
+        output, value, key, query = split(flat)
         total = torch.einsum("hia,hbk->ikab", output @ value, key.mT @ query)
         gap = total.reshape(d * d, p * p) - target
-        loss = ((gap @ covariance) * gap).sum() / scale
-        loss.backward()
-        return loss.item(), x.grad.numpy()
+        return ((gap @ covariance) * gap).sum() / scale
 
-    rng = np.random.default_rng(seed)
-    size = sum(int(np.prod(shape)) for shape in shapes)
-    options = {"maxiter": 500, "maxcor": 20, "ftol": 1e-8, "gtol": 1e-7}
+    rng = torch.Generator().manual_seed(seed)
+    size = sum(math.prod(shape) for shape in shapes)
     runs = [
-        minimize(
-            error, 0.5 * rng.standard_normal(size), jac=True, method="L-BFGS-B", options=options
-        )
+        _minimise(error, 0.5 * torch.randn(size, generator=rng, dtype=torch.float64))
         for _ in range(starts)
     ]
-    best = min(runs, key=lambda run: run.fun)
-    return _layer(split(torch.from_numpy(best.x)), mean), best.fun
+    best = min(runs, key=error)
+    return _layer(split(best), mean), error(best).item()
 
 
 def preprocessing_error(model: LinearTransformer, contexts: Contexts) -> float:
@@ -133,6 +127,24 @@ def gram_moments(task: SparseLinear) -> tuple[Tensor, Tensor]:
     between = second - mean[:, :, None, None] * mean
     within = second.permute(0, 2, 1, 3) + second.permute(0, 2, 3, 1)
     return mean, between + within / task.n
+
+
+def _minimise(function: Callable[[Tensor], Tensor], start: Tensor) -> Tensor:
+    """Where L-BFGS arrives from `start`."""
+    x = start.clone().requires_grad_()
+    search = torch.optim.LBFGS(
+        [x], max_iter=400, history_size=20, tolerance_grad=1e-7, tolerance_change=1e-8,
+        line_search_fn="strong_wolfe",
+    )  # fmt: skip
+
+    def closure() -> Tensor:
+        search.zero_grad()
+        loss = function(x)
+        loss.backward()
+        return loss
+
+    search.step(closure)
+    return x.detach()
 
 
 def _layer(matrices: list[Tensor], mean: Tensor) -> LinearTransformer:
