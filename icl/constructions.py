@@ -1,0 +1,114 @@
+"""Transformers written down by hand, which run gradient descent and Algorithm 1 exactly.
+
+Hidden states have slots [x, z, y, ŷ] with z the inputs that gradient descent works on. Without
+preprocessing z is x itself and the slots are [x, y, ŷ]. The embedding writes x and y, so a
+query starts with y = 0, and the prediction is read from slot ŷ, which starts at 0.
+"""
+
+import torch
+from torch import Tensor
+
+from icl.contexts import Contexts
+from icl.errors import require
+from icl.estimators import GradientDescent, PreprocessedGD
+from icl.transformer import Architecture, LinearTransformer, build
+
+
+def blank(config: Architecture) -> LinearTransformer:
+    """One model in float64 that embeds x and y, reads ŷ, and whose layers add nothing."""
+    model = build(config).double().requires_grad_(False)
+    for parameter in model.parameters():
+        parameter.zero_()
+    d = config.d
+    model.embed[0, :d, :d] = torch.eye(d)
+    model.embed[0, d, -2] = 1
+    model.readout[0, -1] = 1
+    return model
+
+
+def gradient_descent(d: int, steps: int, rate: float) -> LinearTransformer:
+    """`steps` layers of one head: gradient steps on (1/2n) Σ (y_i − <u, x_i>)², from u = 0."""
+    model = blank(Architecture(d, (1,) * steps, d_head=d, d_model=d + 2))
+    for layer in range(steps):
+        _write_step(model, layer, rate)
+    return model
+
+
+def preprocess_then_optimise(d: int, steps: int, rate: float) -> LinearTransformer:
+    """Algorithm 1 of Chen et al. (2024): d heads write x̃ = r̂ ∘ x, then one head per step.
+
+    The steps descend on (1/2n) Σ (y_i − <u, x̃_i>)², r̂ = (1/n) Σ x_i y_i; steps + 1 layers.
+    """
+    model = blank(Architecture(d, (d,) + (1,) * steps, d_head=d, d_model=2 * d + 2))
+    _write_preprocessing(model)
+    for layer in range(1, steps + 1):
+        _write_step(model, layer, rate)
+    return model
+
+
+def layer_errors(
+    model: LinearTransformer, algorithm: GradientDescent, contexts: Contexts
+) -> Tensor:
+    """Largest relative error over contexts after every layer, (2, L), of a construction.
+
+    First by way of the Gram statistics, then token by token, for which the contexts need
+    tokens. What a layer says about the d basis queries is compared, in the Euclidean norm,
+    with what `algorithm` holds at that point: ŷ with its weights, and after a preprocessing
+    layer the slots z with diag(r̂).
+    """
+    require(not algorithm.relative, "relative=True: a construction has one rate for all contexts")
+    d, (batch, n) = contexts.task.d, contexts.tokens.shape[:2]
+    targets = list(algorithm.iterates(contexts))
+    if isinstance(algorithm, PreprocessedGD):
+        targets.insert(0, contexts.xy.diag_embed())
+    queries = torch.eye(d, dtype=torch.float64).expand(batch, d, d)
+    by_statistics = (states[0, :, :d] for states in model.hidden(contexts))
+    by_tokens = (states[0, :, n:] for states in model.hidden_tokens(contexts, queries))
+    errors = []
+    for path in (by_statistics, by_tokens):
+        next(path)  # before the first layer
+        for states, target in zip(path, targets, strict=True):
+            found = states[..., -1] if target.ndim == 2 else states[..., d : 2 * d]
+            gap = (found - target).flatten(1).norm(dim=1) / target.flatten(1).norm(dim=1)
+            errors.append(gap.max())
+    return torch.stack(errors).view(2, -1)
+
+
+def digits(errors: Tensor) -> Tensor:
+    """Correct digits (...): −log₁₀ of the largest of the relative errors (..., 2, L).
+
+    No error counts as smaller than the spacing of float64 at 1, so 15.7 is the most.
+    """
+    return -errors.amax(dim=(-2, -1)).clamp(min=torch.finfo(torch.float64).eps).log10()
+
+
+def _write_step(model: LinearTransformer, layer: int, rate: float) -> None:
+    """Make `layer` one gradient step on the inputs z.
+
+    Before it, every token with inputs z holds ŷ = <u, z>. With K = Q = z, a value of y − ŷ,
+    and `rate` η in the output, the head adds to ŷ of a token with inputs z
+
+        η (1/n) Σ_i (y_i − <u, z_i>) <z_i, z> = <η (1/n) Σ_i (y_i − <u, z_i>) z_i, z>,
+
+    that is <Δu, z> with Δu = −η times the gradient. Examples and query alike: both hold
+    <u + Δu, z> afterwards. <z_i, z> needs d_head = d; the value uses one of the d dimensions.
+    """
+    d = model.config.d
+    inputs = slice(-d - 2, -2)
+    for matrix in (model.key[layer], model.query[layer]):
+        matrix[0, inputs, 0] = torch.eye(d, dtype=matrix.dtype)
+    model.value[layer][0, -2, 0, 0] = 1
+    model.value[layer][0, -1, 0, 0] = -1
+    model.output[layer][0, 0, 0, -1] = rate
+
+
+def _write_preprocessing(model: LinearTransformer) -> None:
+    """Make the first layer write z = r̂ ∘ x, one head per feature.
+
+    Head j has value y, key and query x_j, and writes slot z_j, which was 0: the token x gets
+    z_j = (1/n) Σ_i y_i x_ij x_j = r̂_j x_j. Of each head's d dimensions it uses the first.
+    """
+    for j in range(model.config.d):
+        model.key[0][0, j, j, 0] = model.query[0][0, j, j, 0] = 1
+        model.value[0][0, -2, j, 0] = 1
+        model.output[0][0, j, 0, model.config.d + j] = 1
