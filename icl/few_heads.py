@@ -10,15 +10,15 @@ h heads, relative to that of writing nothing, is
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
+from itertools import combinations, product
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from icl.constructions import blank
 from icl.contexts import Contexts
 from icl.errors import require
-from icl.estimators import bayes
 from icl.tasks import SparseLinear
 from icl.transformer import Architecture, LinearTransformer
 
@@ -65,7 +65,7 @@ def best_layer(
 
     Exact moments of G make the error a polynomial of the matrices, which L-BFGS minimises; C is
     eliminated, because the best one cancels the mean. The layer writes to the slots z of
-    `constructions`. The task's prior must be one that `bayes` enumerates.
+    `constructions`. The task's values must be `signs`, or `sphere` with s of 1 or 2.
     """
     require(heads >= 1, f"heads={heads}: at least one head is needed")
     d, p = task.d, task.d + 1
@@ -111,11 +111,10 @@ def gram_moments(task: SparseLinear) -> tuple[Tensor, Tensor]:
     """Mean (d+1, d+1) and covariance (d+1, d+1, d+1, d+1) of the Gram matrix G, exact.
 
     Given w, tokens [x, y] are Gaussian with second moments Γ, so by Isserlis' theorem
-    Cov(G_ab, G_cd | w) = (Γ_ac Γ_bd + Γ_ad Γ_bc) / n. Averages over w are over the candidates
-    of the Bayes predictor, whose moments are the prior's up to the fourth order needed here.
+    Cov(G_ab, G_cd | w) = (Γ_ac Γ_bd + Γ_ad Γ_bc) / n. Averages over w need its moments up to
+    the fourth order, which finitely many points have.
     """
-    # Their number grows with n and with 1/noise, on which the prior does not depend.
-    w = bayes(replace(task, n=1, noise=1.0)).candidates
+    w = _points(task)
     sigma = torch.from_numpy(task.sigma)
     gamma = w.new_empty(len(w), task.d + 1, task.d + 1)
     gamma[:, :-1, :-1] = sigma
@@ -127,6 +126,25 @@ def gram_moments(task: SparseLinear) -> tuple[Tensor, Tensor]:
     between = second - mean[:, :, None, None] * mean
     within = second.permute(0, 2, 1, 3) + second.permute(0, 2, 3, 1)
     return mean, between + within / task.n
+
+
+def _points(task: SparseLinear) -> Tensor:
+    """Equally likely weights (C, d) with the prior's moments up to the fourth order."""
+    if task.values == "signs" or (task.values == "sphere" and task.s == 1):
+        values = np.array(list(product([-1.0, 1.0], repeat=task.s)))
+    else:
+        require(
+            task.values == "sphere" and task.s == 2,
+            f"values={task.values!r} with s={task.s}: allowed are signs, and sphere with s of 1 "
+            "or 2",
+        )
+        angle = np.pi * np.arange(8) / 4  # eight on the circle: right up to the seventh order
+        values = np.sqrt(2) * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    supports = list(combinations(range(task.d), task.s))
+    points = np.zeros((len(supports), len(values), task.d))
+    for block, support in zip(points, supports, strict=True):
+        block[:, support] = values
+    return torch.from_numpy(points.reshape(-1, task.d))
 
 
 def _minimise(function: Callable[[Tensor], Tensor], start: Tensor) -> Tensor:
