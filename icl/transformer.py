@@ -20,7 +20,7 @@ from icl.errors import choose, require
 from icl.predictors import LinearPredictor, Predictor
 
 ATTENTION = ("linear", "relu", "softmax")
-INPUTS = ("raw", "preprocessed")
+INPUTS = ("raw", "preprocessed", "scaled")
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,9 @@ class Architecture:
     """d features, heads per layer, head dimension k = d_head, width D = d_model.
 
     With `inputs = "preprocessed"` every input x, of examples and queries, becomes r̂ ∘ x with
-    r̂ = (1/n) Σ x_i y_i before the model sees it: Algorithm 1 of Chen et al. (2024).
+    r̂ = (1/n) Σ x_i y_i before the model sees it: Algorithm 1 of Chen et al. (2024). With
+    `"scaled"` it becomes √d r̂/|r̂| ∘ x, the same without the length of r̂, so that a context
+    with a large r̂ does not blow up what follows.
     """
 
     d: int = 8
@@ -115,6 +117,8 @@ class Transformer(nn.Module, Predictor):
         if self.config.inputs == "raw":
             return self.embed.new_ones(1, 1, self.config.d + 1)
         r = _with_models(contexts.xy, 2).to(self.embed)
+        if self.config.inputs == "scaled":
+            r = self.config.d**0.5 * r / r.norm(dim=-1, keepdim=True)
         return torch.nn.functional.pad(r, (0, 1), value=1.0)
 
     def _layer(self, layer: int, x: Tensor, keys: Tensor, mix: Callable) -> Tensor:

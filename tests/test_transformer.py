@@ -218,16 +218,19 @@ def test_token_models_refuse_contexts_without_tokens(task):
         model.predict(draw(task, 2, "evaluate", 0), draw_queries(task, 2, 1, "evaluate", 0))
 
 
-def test_preprocessed_inputs_are_inputs_times_their_correlations(task):
+@pytest.mark.parametrize("inputs", ["preprocessed", "scaled"])
+def test_preprocessed_inputs_are_inputs_times_their_correlations(task, inputs):
     """The same model on contexts that were preprocessed by hand, in both paths."""
     raw = Architecture(d=4, heads=(3, 1), d_head=3, d_model=7)
     plain = build(raw).initialise((5,), 1.0).double()
-    model = build(replace(raw, inputs="preprocessed")).double()
+    model = build(replace(raw, inputs=inputs)).double()
     model.load_state_dict(plain.state_dict())
     contexts = draw(task, 6, "evaluate", seed=0, tokens=True)
     queries = draw_queries(task, 6, 3, "evaluate", seed=0)
     x, y = contexts.tokens[..., :-1], contexts.tokens[..., -1:]
     r = (x * y).mean(dim=1, keepdim=True)
+    if inputs == "scaled":
+        r = r / r.square().mean(dim=-1, keepdim=True).sqrt()
     e = torch.cat([r * x, y], dim=-1)
     by_hand = replace(contexts, tokens=e, gram=e.mT @ e / task.n)
     expected = plain.predict_tokens(by_hand, r * queries)
