@@ -7,7 +7,7 @@ from torch import Tensor
 from icl.contexts import Contexts, draw
 from icl.estimators import baselines
 from icl.predictors import LinearPredictor
-from icl.risk import excess_risk, reduction
+from icl.risk import estimate, excess_risk, reduction
 from icl.tasks import SparseLinear
 
 NAIVE = ("tuned GD", "tuned ridge")  # what Chen et al. (2024) say is outperformed
@@ -42,6 +42,6 @@ class Comparison:
         """By what fraction a predictor's mean risk is below the better of those two, (M,)."""
         return reduction(self.risk(predictor), self.naive)
 
-    def references(self) -> dict[str, float]:
-        """Mean risk of the baselines that bound a good answer: ridge, lasso and Bayes."""
-        return {name: self.baselines[name].mean().item() for name in REFERENCES}
+    def references(self, average: str = "mean") -> dict[str, float]:
+        """Mean or median risk of the baselines that bound a good answer: ridge, lasso, Bayes."""
+        return {name: estimate(self.baselines[name], average).mean for name in REFERENCES}

@@ -41,12 +41,13 @@ def head_shares(found: dict[str, Importance]) -> None:
 def conditions(found: dict[str, Importance]) -> None:
     """The top share of every layer and the risk, means over seeds: a row per model.
 
-    Where a model has fewer layers than others, its last columns are empty.
+    Where a model has fewer layers than others, its last columns are empty. Seeds in which no
+    head of a layer matters have no top share, and are left out of its mean.
     """
     depth = max(importance.rise.shape[1] for importance in found.values())
     shares = np.full((len(found), depth), np.nan)
     for row, importance in zip(shares, found.values(), strict=True):
-        top = 100 * importance.top_share.mean(dim=0)
+        top = 100 * importance.top_share.nanmean(dim=0)
         row[: len(top)] = top
     risks = np.array([[importance.full.mean().item()] for importance in found.values()])
     _, (left, right) = plt.subplots(
@@ -60,6 +61,7 @@ def conditions(found: dict[str, Importance]) -> None:
                 xticklabels=["risk"], yticklabels=False, **look)  # fmt: skip
     left.tick_params(axis="y", rotation=0, labelsize=10)
     for ax in (left, right):
+        ax.grid(visible=False)
         ax.xaxis.tick_top()
         ax.tick_params(axis="x", length=0)
 

@@ -1,6 +1,7 @@
 """A claim judged: intervals over seeds against the thresholds, and what they add up to."""
 
 import json
+import math
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -81,8 +82,9 @@ class Verdict:
         return f"{self.outcome} ({self.where})" if self.outcome == CONDITIONAL else self.outcome
 
     def numbers(self, criterion: Criterion) -> str:
-        """The estimates of one criterion; of many settings, the lowest and the highest."""
-        found = sorted(self.of(criterion), key=lambda f: f.estimate.mean)
+        """The estimates of one criterion where it is defined; of many, the lowest and highest."""
+        defined = [f for f in self.of(criterion) if not math.isnan(f.estimate.mean)]
+        found = sorted(defined, key=lambda f: f.estimate.mean)
         link = "; "
         if len(found) > NAMED:
             found, link = [found[0], found[-1]], " to "

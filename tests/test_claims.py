@@ -50,8 +50,8 @@ def test_a_verdict_shows_its_numbers_and_feeds_the_scorecard():
 
 def test_of_many_settings_the_ends_and_their_number_are_quoted():
     many = {f"s{i}": (ABOVE, PLUS + i) for i in range(5)} | {"s5": (ABOVE, MINUS)}
-    verdict = judge("A3", many)
-    assert verdict.headline == f"{CONDITIONAL} (5 of 6 settings)"
+    verdict = judge("A3", many | {"dead": (ABOVE, MINUS * torch.nan)})
+    assert verdict.headline == f"{CONDITIONAL} (5 of 7 settings)"
     assert verdict.numbers(CLAIMS["A3"].criteria[1]).startswith("−0.200")
     assert "(`s5`) to 4.200" in verdict.numbers(CLAIMS["A3"].criteria[1])
 
