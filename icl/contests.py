@@ -59,7 +59,7 @@ def contenders(task: SparseLinear, seed: int) -> dict[str, LinearPredictor]:
         "least squares": OLS(),
         **rivals(task, seed),
         "tuned lasso": tuned_lasso(task, seed),
-        "reweighted GD": tuned_gd(task, kind=ReweightedGD, relative=True, seed=seed),
+        "re-weighted GD": tuned_gd(task, kind=ReweightedGD, relative=True, seed=seed),
         "Bayes": bayes(task),
     }
 

@@ -3,6 +3,8 @@
 from importlib.metadata import version
 from time import gmtime, strftime
 
+from torch import Tensor
+
 from icl.checkpoints import catalogue, load
 from icl.configuration import Configuration
 from icl.markdown import table
@@ -37,25 +39,36 @@ def runs(executed: dict[str, dict]) -> str:
 
 
 def models() -> str:
-    """Every trained model that ships, and what it cost."""
-    rows = []
-    for name in catalogue():
-        model = load(name)
-        recipe, seconds = model.config.recipe, model.seconds
-        risks = model.risks
-        rows.append(
-            [
-                f"`{name}`",
-                f"`{model.config.hash}`",
-                ", ".join(map(str, model.seeds)),
-                f"{recipe.steps} × {recipe.batch}",
-                strftime("%H:%M:%S", gmtime(seconds)),
-                f"{risks.mean():.3f} ({risks.min():.3f} to {risks.max():.3f})",
-                model.versions["torch"],
-            ]
-        )
+    """Every trained model that ships, what it cost, and what all of them cost together."""
+    shipped = {name: load(name) for name in catalogue()}
+    rows = [
+        [
+            f"`{name}`",
+            f"`{model.config.hash}`",
+            ", ".join(map(str, model.seeds)),
+            f"{model.config.recipe.steps} × {model.config.recipe.batch}",
+            strftime("%H:%M:%S", gmtime(model.seconds)),
+            _range(model.risks),
+            model.versions["torch"],
+        ]
+        for name, model in shipped.items()
+    ]
     header = ["model", "configuration", "seeds", "steps × contexts", "trained in"]
-    return table([*header, "excess risk (range)", "torch"], rows)
+    total = sum(model.seconds for model in shipped.values()) / 3600
+    count = sum(len(model.seeds) for model in shipped.values())
+    return "\n\n".join(
+        [
+            f"All {count} models together took {total:.1f} hours of training.",
+            table([*header, "excess risk (range)", "torch"], rows),
+        ]
+    )
+
+
+def _range(risks: Tensor) -> str:
+    mean, low, high = (
+        f"{x:.3f}" if x < 1e4 else f"{x:.1e}" for x in (risks.mean(), risks.min(), risks.max())
+    )
+    return f"{mean} ({low} to {high})"
 
 
 def versions() -> str:
