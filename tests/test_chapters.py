@@ -45,7 +45,7 @@ def test_a_chapter_is_thin_stripped_and_parameterised(chapter):
 @pytest.mark.parametrize("chapter", CHAPTERS.values(), ids=CHAPTERS)
 def test_every_figure_has_alt_text_caption_and_name(chapter):
     for cell in code_cells(chapter.path):
-        if re.search(r"^figures\.(?!use_style)", cell.source, re.MULTILINE):
+        if re.search(r"^(figures|heatmaps)\.(?!use_style)", cell.source, re.MULTILINE):
             about = cell.metadata["mystnb"]
             assert len(about["image"]["alt"]) > 30
             assert len(about["figure"]["caption"]) > 30
