@@ -80,7 +80,6 @@ MODELS |= {
     "heads-181": _workhorse(1, 8, 1),
     "heads-118": _workhorse(1, 1, 8),
     "flagship-1": _flagship(1, 1, 1),
-    "flagship-811": _flagship(8, 1, 1),
 }
 LENGTHS = (16, 64)  # context lengths n trained for, besides 32
 MODELS |= {f"heads-{h}-n{n}": _workhorse(h, h, h, n=n) for n in LENGTHS for h in (1, 8)}
@@ -91,12 +90,9 @@ MODELS |= {
     "scaled-3": _workhorse(1, 1, 1, inputs="scaled"),
     # Five layers on merely preprocessed inputs overflow float32 within the first steps.
     "scaled-5": _workhorse(1, 1, 1, 1, 1, inputs="scaled"),
-    "flagship-preprocessed": _flagship(1, 1, 1, inputs="preprocessed"),
 }
 
-PRUNED = {
-    k: v for name in ("workhorse-3", "workhorse-5", "flagship") for k, v in prunings(name).items()
-}
+PRUNED = prunings("workhorse-3") | prunings("workhorse-5")
 # With one first-layer head its answers overflow float32, so there is nothing to train from.
 del PRUNED["workhorse-5-pruned-reverse"]
 MODELS |= PRUNED
@@ -133,14 +129,13 @@ _FULL = ("workhorse-3", "workhorse-5", "flagship")
 
 # The models each chapter needs, which `icl train --experiment` trains.
 EXPERIMENTS = {
-    "varying-heads": ("flagship", *_VARIED, *_ONE_LAYER, *_OTHER_N, "flagship-1", "flagship-811"),
+    "varying-heads": ("flagship", *_VARIED, *_ONE_LAYER, *_OTHER_N, "flagship-1"),
     "head-utilization": (*_FULL, "workhorse-3-decay", "heads-4-3", *CONDITIONS),
     "pruning": (*_FULL, *PRUNED, "heads-1-3", "heads-1-5", "flagship-1"),
-    "probing": (*_FULL, "heads-1-3", "heads-811", "flagship-811"),
+    "probing": (*_FULL, "heads-1-3", "heads-811"),
     "preprocessing": (
-        *_FULL,
-        *("heads-1-3", "heads-1-5", "flagship-1"),
-        *("preprocessed-2", "preprocessed-3", "flagship-preprocessed"),
+        *("workhorse-3", "workhorse-5", "heads-1-3", "heads-1-5"),
+        *("preprocessed-2", "preprocessed-3"),
         *("scaled-2", "scaled-3", "scaled-5"),
     ),
 }
