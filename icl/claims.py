@@ -90,11 +90,11 @@ _ALL = (
                 "the heads that are kept are worth more than all those removed.",
             ),
             Criterion(
-                "risk with one head in the first layer and all later ones, over the risk with "
-                "all heads in the first layer and one in each later one, minus 1",
-                0.1,
-                "Above a tenth, pruning the first layer is clearly worse, although it removes "
-                "fewer heads.",
+                "logarithm of the risk with one head in the first layer and all later ones, over "
+                "the risk with all heads in the first layer and one in each later one",
+                0.095,
+                "That is log 1.1: pruning the first layer is worse by a tenth, although it removes "
+                "fewer heads. A logarithm, because such ratios differ by orders of magnitude.",
             ),
         ),
     ),
@@ -108,8 +108,8 @@ _ALL = (
                 "R² of a linear read-out of the preprocessed query after layer 1",
                 0.5,
                 "A first layer that preprocesses must let r̂_j x_j be read off. A layer of h "
-                "heads whose values read labels can reach h/d at most, so above one half it does "
-                "more than half of what the paper's construction does.",
+                "heads whose values read labels only, as in the paper's construction, can reach "
+                "h/d; above one half it does more than half of what that construction does.",
             ),
             Criterion(
                 "fraction of the probe's weights that preprocessed gradient descent explains, "

@@ -25,4 +25,4 @@ def descent_risks(
     rate = rates / values[:, None, -1:] if relative else rates
     left = 1 - rate * values[..., None]
     risks = [(out @ (1 - left**t) - target).square().sum(dim=1).mean(dim=0) for t in steps]
-    return torch.stack(risks).nan_to_num(torch.inf)
+    return torch.stack(risks).nan_to_num(torch.inf, posinf=torch.inf)
