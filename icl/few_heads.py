@@ -31,8 +31,8 @@ def lower_bound(d: int, heads: int, d_head: int) -> float:
     spans of all p and all q. Then A(Σ M G N + C)B has no term in r̂; it is uncorrelated
     with A diag(r̂) B, because (w, ε) → (−w, −ε) changes the sign of r̂ alone. So the error is at
     least E|A diag(r̂) B|² = E[r̂_j²] Σ_j A_jj B_jj, as E[r̂ r̂ᵀ] is a multiple of I; and
-    Σ_j A_jj B_jj ≥ Σ_j (A_jj + B_jj − 1) ≥ d − 2 heads. With d_head = 1 a head's M has one direction, P and p
-    alike, so A alone annihilates all heads, B = I, and d − heads remains.
+    Σ_j A_jj B_jj ≥ Σ_j (A_jj + B_jj − 1) ≥ d − 2 heads. With d_head = 1 a head's M has one
+    direction, P and p alike, so A alone annihilates all heads, B = I, and d − heads remains.
     """
     return max(0.0, 1 - heads * min(d_head, 2) / d)
 

@@ -16,7 +16,7 @@ STACK = ("torch", "numpy", "scikit-learn", "matplotlib", "papermill", "jupyter-b
 def scorecard(found: list[tuple[str, dict]]) -> str:
     """Every claim the chapters judged: (chapter, verdict) pairs to one table."""
     rows = []
-    for chapter, verdict in found:
+    for chapter, verdict in sorted(found, key=lambda pair: pair[1]["id"]):
         claim = [
             f"[{verdict['id']}]({chapter})",
             f"{verdict['statement']} ({verdict['paper']})",
