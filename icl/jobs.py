@@ -1,12 +1,13 @@
 """Training what is missing of the models in `sweeps`, one or many side by side."""
 
 import os
+import signal
 import sys
 import time
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
@@ -17,7 +18,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from icl import checkpoints, provenance
-from icl.errors import choose, require
+from icl.errors import Failed, choose, require
 from icl.sweeps import EXPERIMENTS, MODELS, Plan
 from icl.training import Trainer, train
 
@@ -48,12 +49,29 @@ def train_experiment(name: str, folder: Path = checkpoints.TRAINED, device: str 
     cores = os.cpu_count() or 1
     longest = max(*seconds.values(), sum(seconds.values()) / cores)
     print(f"training {len(seconds)} on {cores} cores: about {_clock(longest)}", flush=True)
+    order = sorted(seconds, key=seconds.get, reverse=True)
     # Spawned: a forked child would inherit torch's threads in an unknown state.
-    with ProcessPoolExecutor(cores, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
-        order = sorted(seconds, key=seconds.get, reverse=True)
-        running = [pool.submit(job.run, device) for job in order]
-        for finished in as_completed(running):
-            print(finished.result(), flush=True)
+    with get_context("spawn").Pool(cores, _begin_worker) as pool:  # an interrupt ends them all
+        outcomes = pool.imap_unordered(partial(_outcome, device=device), order)
+        failed = 0
+        for trained, line in outcomes:
+            print(line, flush=True)
+            failed += not trained
+    if failed:
+        raise Failed(f"{failed} of {len(order)} models failed; the others are trained")
+
+
+def _begin_worker() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent answers an interrupt
+    torch.set_num_threads(1)
+
+
+def _outcome(job: "Job", device: str) -> tuple[bool, str]:
+    """Run a job: whether it trained, and a line about it. One failure must not stop the rest."""
+    try:
+        return True, job.run(device)
+    except Failed as error:
+        return False, f"{job.name}: {error}"
 
 
 @dataclass(frozen=True)

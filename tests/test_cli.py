@@ -1,7 +1,10 @@
 """The command: what a user types, and what a user mistypes."""
 
 import re
+import signal
+import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -135,6 +138,37 @@ def test_an_experiment_trains_what_is_missing_and_says_how_long_it_will_take(
     assert (tmp_path / "m0.safetensors").read_bytes() == before["m0.safetensors"]
     status, out, _ = icl("train", "--experiment", "trial", "--output", tmp_path)
     assert (status, "3 of 3 models" in out, "training" in out) == (0, True, False)
+
+
+def test_one_model_that_fails_does_not_stop_the_others(icl, tmp_path, monkeypatch):
+    good = MODELS["heads-1-3"].adjusted(3, (0,))
+    recipe = replace(good.config.recipe, lr=1e6, steps=30, clip=1e9, batch=4)
+    bad = replace(good, config=replace(good.config, recipe=recipe))
+    monkeypatch.setattr(jobs, "TIMED_STEPS", 1)
+    monkeypatch.setattr(jobs, "MODELS", {"bad": bad, "good": good})
+    monkeypatch.setattr(jobs, "EXPERIMENTS", {"trial": ("bad", "good")})
+    status, out, err = icl("train", "--experiment", "trial", "--output", tmp_path)
+    assert status == 1
+    assert "bad: step" in out
+    assert "not finite" in out
+    assert "good: mean excess risk" in out
+    assert err == "icl: 1 of 2 models failed; the others are trained\n"
+    assert (tmp_path / "good.safetensors").exists()
+    assert not (tmp_path / "bad.safetensors").exists()
+
+
+def test_an_interrupt_ends_an_experiment_at_once(tmp_path):
+    code = "from icl.cli import main; main()"
+    program = [sys.executable, "-c", code, "train", "--experiment", "preprocessing"]
+    run = subprocess.Popen(
+        [*program, "--output", tmp_path], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    while "training" not in run.stdout.readline():
+        assert run.poll() is None
+    run.send_signal(signal.SIGINT)
+    _, err = run.communicate(timeout=30)
+    assert run.returncode == 130
+    assert err.strip() == "interrupted"
 
 
 def test_the_time_left_of_a_cut_training_counts_only_what_is_left(tmp_path):
