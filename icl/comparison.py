@@ -5,12 +5,10 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from icl.contexts import Contexts, draw
-from icl.estimators import baselines
+from icl.estimators import NAIVE, baselines
 from icl.predictors import LinearPredictor
 from icl.risk import estimate, excess_risk, reduction
 from icl.tasks import SparseLinear
-
-NAIVE = ("tuned GD", "tuned ridge")  # what Chen et al. (2024) say is outperformed
 
 REFERENCES = ("tuned ridge", "tuned lasso", "Bayes")
 

@@ -6,9 +6,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from icl import risk
 from icl.bayes import bayes
 from icl.contexts import draw
 from icl.estimators import (
+    NAIVE,
     OLS,
     OneStep,
     PreprocessedGD,
@@ -22,7 +24,6 @@ from icl.predictors import LinearPredictor
 from icl.risk import Estimate, excess_risk, over_seeds, summarise
 from icl.tasks import SparseLinear
 
-BASELINES = ("tuned GD", "tuned ridge")  # what claims A7 and A8 compare with
 PREPROCESSED, FIXED = "preprocessed GD", "preprocessed, fixed rate"
 SETTINGS = {
     f"d={d}, s={s}, n={n}": SparseLinear(d, s, n, 1.0, "sphere")
@@ -100,14 +101,14 @@ def by_steps(task: SparseLinear, contexts: int, seeds: Iterable[int], steps: Ite
 
 def better_baseline(risks: dict[str, Tensor]) -> Tensor:
     """Of GD and ridge the risks (M, B) of the one with the smaller mean, in each repetition."""
-    both = torch.stack([risks[name] for name in BASELINES])
+    both = torch.stack([risks[name] for name in NAIVE])
     best = both.mean(dim=-1).argmin(dim=0)
     return both[best, torch.arange(len(best))]
 
 
 def reduction(risks: dict[str, Tensor], name: str = PREPROCESSED) -> Tensor:
     """How far the mean risk is below the better baseline's, as a fraction of it, (M,)."""
-    return 1 - risks[name].mean(dim=-1) / better_baseline(risks).mean(dim=-1)
+    return risk.reduction(risks[name], better_baseline(risks))
 
 
 def lines(found: dict[float, dict[str, Tensor]], leave: Iterable[str] = ("zero",)) -> dict:

@@ -15,6 +15,7 @@ from icl.spectrum import descent_risks
 from icl.tasks import SparseLinear
 from icl.theory import optimal_one_step
 
+NAIVE = ("tuned GD", "tuned ridge")  # what Chen et al. (2024) say is outperformed
 TUNING_CONTEXTS = 1024
 STEPS = (1, 2, 3, 5, 7, 10, 20, 30, 50, 100, 300)  # numbers of steps to choose among
 
