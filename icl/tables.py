@@ -10,16 +10,14 @@ from icl.markdown import table
 from icl.probing import AVERAGES as TRIMS
 from icl.probing import Study
 from icl.risk import AVERAGES, Estimate, compare, estimate, excess_risk, over_seeds, summarise
-from icl.verdicts import REPRODUCED, Verdict
+from icl.verdicts import Verdict
 
 
 def finding(verdicts: list[Verdict]) -> str:
     """One sentence per verdict, with the numbers of the criterion that decides it."""
     sentences = []
     for verdict in verdicts:
-        claim = verdict.claim
-        failed = [f.criterion for f in verdict.findings if f.decision != REPRODUCED]
-        criterion = min(failed, key=claim.criteria.index, default=claim.criteria[0])
+        claim, criterion = verdict.claim, verdict.deciding
         sentences.append(
             f"**{claim.id}, {verdict.headline}:** “{claim.statement}” The {criterion.statistic} is "
             f"{verdict.numbers(criterion)}, mean over seeds with 95 % interval; needed: above "

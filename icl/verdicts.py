@@ -98,15 +98,17 @@ class Verdict:
             "statement": self.claim.statement,
             "outcome": self.outcome,
             "headline": self.headline,
-            "criteria": [
-                {
-                    "statistic": criterion.statistic,
-                    "threshold": criterion.threshold,
-                    "numbers": self.numbers(criterion),
-                }
-                for criterion in self.claim.criteria
-            ],
+            "statistic": self.deciding.statistic,
+            "threshold": self.deciding.threshold,
+            "numbers": self.numbers(self.deciding),
         }
+
+    @property
+    def deciding(self) -> Criterion:
+        """The first criterion that fails or is open in some setting; else the first of all."""
+        open_ones = [f.criterion for f in self.findings if f.decision != REPRODUCED]
+        criteria = self.claim.criteria
+        return min(open_ones, key=criteria.index, default=criteria[0])
 
     def of(self, criterion: Criterion) -> list[Finding]:
         """The findings of one criterion, a setting each."""

@@ -42,9 +42,10 @@ def test_a_verdict_shows_its_numbers_and_feeds_the_scorecard():
         assert criterion.reason in shown["text/markdown"]
         assert mean in shown["text/markdown"]
     card = pages.scorecard([("some-chapter", json.loads(shown[MIME]))])
-    for word in ("[A3](some-chapter)", CONDITIONAL, "small", "0.900", "−0.200", "above 0.5"):
+    for word in ("[A3](some-chapter)", CONDITIONAL, "small", "−0.200", "0.200", "above 0 |"):
         assert word in card
-    assert len(card.splitlines()) == 2 + 2
+    assert "0.900" not in card, "only the criterion that decides is quoted"
+    assert len(card.splitlines()) == 2 + 1
     assert f"**{CONDITIONAL} (`large`)** |" in card.splitlines()[2]
 
 
