@@ -109,10 +109,8 @@ CONDITIONS |= {
     f"sgd-{decay:g}": _workhorse(
         4, 4, 4, optimiser="sgd", lr=0.1, init_scale=0.6, weight_decay=decay
     )
-    for decay in (0.0, 3e-5, 1e-4)
+    for decay in (0.0, 3e-5)
 }
-CONDITIONS |= {f"init-{scale:g}": _workhorse(4, 4, 4, init_scale=scale) for scale in (0.6, 1.0)}
-CONDITIONS["adamw-0.3"] = _workhorse(4, 4, 4, optimiser="adamw", weight_decay=0.3)
 MODELS |= CONDITIONS
 
 # The models that differ in the number of heads per layer only, by depth.
