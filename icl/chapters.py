@@ -131,7 +131,7 @@ def execute(chapter: Chapter, parameters: dict, output: Path) -> None:
                 progress_bar=False,
                 cwd=chapter.path.parent,
                 execution_timeout=CELL_TIMEOUT,
-                extra_arguments=["--log-level=40"],  # errors only: no notes on its transport
+                extra_arguments=["--log-level=50"],  # no notes on its transport or its end
             )
     except papermill.PapermillExecutionError as error:
         if error.ename == Refused.__name__:
