@@ -186,13 +186,13 @@ def tuned_gd(
 ) -> GradientDescent:
     """Gradient descent with rate and, unless given, number of steps chosen together.
 
-    `kind` is the kind of descent. Rates are from a grid of ratio 1.2, from 1e-3 to 10 or, if
+    `kind` is the kind of descent. Rates are from a grid of ratio 1.1, from 1e-3 to 10 or, if
     `relative`, from 0.05 to 2; numbers of steps are those of `STEPS`. For `ReweightedGD`, which
     has no closed form, the ratio is 1.3 and the steps are at most 10.
     """
     contexts = draw(task, TUNING_CONTEXTS, "tune", seed)
     low, high = (0.05, 2) if relative else (1e-3, 10)
-    rates = _grid(low, high, 1.3 if kind.rescales else 1.2)
+    rates = _grid(low, high, 1.3 if kind.rescales else 1.1)
     counts = (steps,) if steps else tuple(t for t in STEPS if t <= 10 or not kind.rescales)
     if kind.rescales:
         walks = (kind(max(counts), rate, relative).iterates(contexts) for rate in rates)
