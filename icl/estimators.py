@@ -11,7 +11,7 @@ from icl.contexts import Contexts, draw
 from icl.errors import require
 from icl.predictors import LinearPredictor
 from icl.risk import excess_risk, squared_error
-from icl.spectrum import descent_risks
+from icl.spectrum import Descent
 from icl.tasks import SparseLinear
 from icl.theory import optimal_one_step
 
@@ -107,6 +107,8 @@ class GradientDescent(LinearPredictor):
         self.steps, self.rate, self.relative = steps, rate, relative
 
     def weights(self, contexts: Contexts) -> Tensor:
+        if not self.rescales:
+            return self.solved(contexts).weights(self.rate, self.steps)
         *_, last = self.iterates(contexts)
         return last
 
@@ -122,6 +124,11 @@ class GradientDescent(LinearPredictor):
             yield u
 
     rescales = False
+
+    def solved(self, contexts: Contexts) -> Descent:
+        """The descent in closed form, for any rate and number of steps."""
+        scale = self.scale(torch.zeros_like(contexts.xy), contexts.xy)
+        return Descent(contexts, scale, self.relative)
 
     def scale(self, u: Tensor, residual: Tensor) -> Tensor:
         """What multiplies the features, (..., B, d): from the weights u before the step, and
@@ -199,8 +206,8 @@ def tuned_gd(
         found = [[_mean(squared_error(u, contexts)) for u in walk] for walk in walks]
         risks = torch.tensor(found).T[[t - 1 for t in counts]]
     else:
-        scale = kind(1, 1.0).scale(torch.zeros_like(contexts.xy), contexts.xy)
-        risks = descent_risks(contexts, scale, torch.tensor(rates).double(), counts, relative)
+        descent = kind(1, 1.0, relative).solved(contexts)
+        risks = descent.risks(torch.tensor(rates).double(), counts)
     step, rate = divmod(int(risks.argmin()), len(rates))
     return kind(counts[step], rates[rate], relative)
 

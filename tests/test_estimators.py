@@ -22,8 +22,7 @@ from icl.estimators import (
     Zero,
     tune,
 )
-from icl.risk import excess_risk
-from icl.spectrum import descent_risks
+from icl.risk import excess_risk, squared_error
 from icl.tasks import SparseLinear
 
 
@@ -133,7 +132,7 @@ def test_reweighted_descent_begins_as_preprocessed_and_scales_anew_at_every_step
     contexts = draw(task, 20, "evaluate", seed=0)
     for relative in (False, True):
         first, second = ReweightedGD(2, 0.2, relative).iterates(contexts)
-        assert torch.equal(first, PreprocessedGD(1, 0.2, relative).weights(contexts))
+        assert torch.equal(first, next(PreprocessedGD(1, 0.2, relative).iterates(contexts)))
         left = contexts.xy - (contexts.xx @ first[..., None])[..., 0]
         scale = first + left
         rate = 0.2
@@ -156,11 +155,13 @@ def test_zero_has_the_risk_of_the_weights_themselves(task):
 def test_risks_in_the_eigenbasis_are_those_of_the_steps(task, kind, relative, n):
     contexts = draw(replace(task, n=n), 30, "tune", seed=0)
     rates, steps = (0.02, 0.15), (1, 2, 7)
-    scale = kind(1, 1.0).scale(torch.zeros_like(contexts.xy), contexts.xy)
-    found = descent_risks(contexts, scale, torch.tensor(rates).double(), steps, relative)
+    descent = kind(1, 1.0, relative).solved(contexts)
+    found = descent.risks(torch.tensor(rates).double(), steps)
     for i, t in enumerate(steps):
         for j, rate in enumerate(rates):
-            risk = excess_risk(kind(t, rate, relative), contexts).mean()
+            *_, walked = kind(t, rate, relative).iterates(contexts)
+            assert torch.allclose(kind(t, rate, relative).weights(contexts), walked, rtol=1e-9)
+            risk = squared_error(walked, contexts).mean()
             assert found[i, j].item() == pytest.approx(risk.item(), rel=1e-6)
 
 
