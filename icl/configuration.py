@@ -5,7 +5,9 @@ import json
 import math
 from dataclasses import asdict, dataclass, field
 
+from icl.contexts import Task
 from icl.errors import choose, require
+from icl.responses import Nonlinear
 from icl.tasks import SparseLinear
 from icl.transformer import Architecture
 
@@ -71,7 +73,7 @@ class Configuration:
     Training starts from drawn weights, or where `start` says.
     """
 
-    task: SparseLinear = field(default_factory=SparseLinear)
+    task: Task = field(default_factory=SparseLinear)
     architecture: Architecture = field(default_factory=Architecture)
     recipe: Recipe = field(default_factory=Recipe)
     start: Start | None = None
@@ -88,7 +90,7 @@ class Configuration:
     @classmethod
     def from_dict(cls, data: dict) -> "Configuration":
         parts = {
-            "task": SparseLinear,
+            "task": Nonlinear if "family" in data["task"] else SparseLinear,
             "architecture": Architecture,
             "recipe": Recipe,
             "start": Start,
@@ -104,7 +106,7 @@ class Configuration:
         """
         usual = Configuration().to_dict()
         unusual = {
-            part: {k: v for k, v in given.items() if not usual[part] or v != usual[part][k]}
+            part: {k: v for k, v in given.items() if not usual[part] or v != usual[part].get(k)}
             for part, given in self.to_dict().items()
             if given
         }

@@ -6,7 +6,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from icl import risk
 from icl.bayes import bayes
 from icl.contexts import draw
 from icl.estimators import (
@@ -21,7 +20,7 @@ from icl.estimators import (
     tuned_ridge,
 )
 from icl.predictors import LinearPredictor
-from icl.risk import Estimate, excess_risk, over_seeds, summarise
+from icl.risk import Estimate, excess_risk, over_seeds, reduction, summarise
 from icl.tasks import SparseLinear
 
 PREPROCESSED, FIXED = "preprocessed GD", "preprocessed, fixed rate"
@@ -106,9 +105,9 @@ def better_baseline(risks: dict[str, Tensor]) -> Tensor:
     return both[best, torch.arange(len(best))]
 
 
-def reduction(risks: dict[str, Tensor], name: str = PREPROCESSED) -> Tensor:
+def advantage(risks: dict[str, Tensor], name: str = PREPROCESSED) -> Tensor:
     """How far the mean risk is below the better baseline's, as a fraction of it, (M,)."""
-    return risk.reduction(risks[name], better_baseline(risks))
+    return reduction(risks[name], better_baseline(risks))
 
 
 def lines(found: dict[float, dict[str, Tensor]], leave: Iterable[str] = ("zero",)) -> dict:

@@ -8,6 +8,7 @@ Every draw is a pure function of (task, stream, seed, step). The three streams h
 unrelated generators, so contexts that judge a model were never trained or tuned on.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,7 +16,10 @@ import torch
 from torch import Tensor
 
 from icl.errors import choose, require
+from icl.responses import Nonlinear
 from icl.tasks import SparseLinear
+
+Task = SparseLinear | Nonlinear
 
 STREAMS = ("train", "tune", "evaluate")
 
@@ -25,12 +29,12 @@ class Contexts:
     """Contexts drawn from one task; all tensors are float64 and may carry leading axes (M,).
 
     task: what they were drawn from.
-    w: (B, d) true weights.
+    w: (B, d) true weights; of a nonlinear response, those of the best linear predictor.
     gram: (B, d+1, d+1) Gram matrices G, labels last.
     tokens: (B, n, d+1) examples [x, y], or None when the statistics were drawn directly.
     """
 
-    task: SparseLinear
+    task: Task
     w: Tensor
     gram: Tensor
     tokens: Tensor | None = None
@@ -61,18 +65,19 @@ def generator(stream: str, seed: int, step: int) -> np.random.Generator:
 
 
 def draw(
-    task: SparseLinear, batch: int, stream: str, seed: int, step: int = 0, tokens: bool = False
+    task: Task, batch: int, stream: str, seed: int, step: int = 0, tokens: bool = False
 ) -> Contexts:
     """Draw `batch` contexts.
 
     Without `tokens` the Gram matrices are drawn directly, at a cost that does not depend on
-    n; for n < d, where the direct draw does not exist, they are computed from tokens.
+    n; for n < d and for nonlinear responses, where the direct draw does not exist, they are
+    computed from tokens.
     """
     require(batch >= 1, f"batch={batch}: at least one context is needed")
     rng = generator(stream, seed, step)
-    w = task.draw_weights(rng, batch)
-    if tokens or task.n < task.d:
-        e = _draw_tokens(task, w, rng)
+    w, respond = task.draw_responses(rng, batch)
+    if tokens or task.n < task.d or not isinstance(task, SparseLinear):
+        e = _draw_tokens(task, batch, respond, rng)
         gram = e.swapaxes(1, 2) @ e / task.n
     else:
         e = None
@@ -89,7 +94,7 @@ def stack(batches: list[Contexts]) -> Contexts:
 
 
 def draw_queries(
-    task: SparseLinear, batch: int, count: int, stream: str, seed: int, step: int = 0
+    task: Task, batch: int, count: int, stream: str, seed: int, step: int = 0
 ) -> Tensor:
     """Draw `count` query inputs x_q ~ N(0, Σ) for each of `batch` contexts, (B, count, d)."""
     # A spawned child: the numbers must not repeat those of the contexts' own draw.
@@ -98,10 +103,10 @@ def draw_queries(
     return torch.from_numpy(x)
 
 
-def _draw_tokens(task: SparseLinear, w: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    x = rng.standard_normal((len(w), task.n, task.d)) @ np.linalg.cholesky(task.sigma).T
-    noise = task.noise * rng.standard_normal((len(w), task.n))
-    y = np.einsum("bnd,bd->bn", x, w) + noise
+def _draw_tokens(task: Task, batch: int, respond: Callable, rng: np.random.Generator) -> np.ndarray:
+    x = rng.standard_normal((batch, task.n, task.d)) @ np.linalg.cholesky(task.sigma).T
+    noise = task.noise * rng.standard_normal((batch, task.n))
+    y = respond(x) + noise
     return np.concatenate([x, y[..., None]], axis=2)
 
 

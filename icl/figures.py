@@ -150,6 +150,19 @@ def curves(
     fig.legend(handles.values(), handles, loc="outside upper center", ncols=columns, fontsize=10)
 
 
+def against(groups: dict[str, list[tuple[float, Estimate]]], xlabel: str, ylabel: str) -> None:
+    """Measured values with their 95 % intervals against expected ones, which the line marks."""
+    fig, axes = plt.subplots(figsize=(WIDTH, 4))
+    axes.axline((0, 0), slope=1, color="0.6", linewidth=1)
+    for (label, points), marker in zip(groups.items(), cycle("osD^vPX*"), strict=False):
+        x, found = zip(*points, strict=True)
+        error = [[e.mean - e.low for e in found], [e.high - e.mean for e in found]]
+        means = [e.mean for e in found]
+        axes.errorbar(x, means, yerr=error, fmt=marker, capsize=4, alpha=0.8, label=label)
+    axes.set(xlabel=xlabel, ylabel=ylabel)
+    fig.legend(loc="outside upper center", ncols=3, fontsize=11)
+
+
 def training_curves(models: list[Checkpoint], references: list[dict[str, float]]) -> None:
     """Excess risk of the training batches against the step, one line per seed, one panel a model.
 

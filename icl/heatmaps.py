@@ -91,3 +91,18 @@ def nearest(found: dict[str, dict[str, torch.Tensor]]) -> None:
         axes.axhline(end, color="white", linewidth=5)
     axes.tick_params(axis="x", top=True, labeltop=True, bottom=False, labelbottom=False)
     axes.tick_params(axis="both", length=0, labelsize=10)
+
+
+def matrices(rows: dict[str, dict[str, np.ndarray]]) -> None:
+    """Matrices side by side, a row per title; within a row all have one colour scale."""
+    columns = max(map(len, rows.values()))
+    _, panels = plt.subplots(
+        len(rows), columns, figsize=(WIDTH, 0.4 + WIDTH / columns * len(rows)), squeeze=False
+    )
+    for ax in panels.flat:
+        ax.set_axis_off()
+    for line, (title, found) in zip(panels, rows.items(), strict=True):
+        limit = max(np.abs(matrix).max() for matrix in found.values())
+        for ax, (name, matrix) in zip(line, found.items(), strict=False):
+            ax.imshow(matrix, cmap="vlag", vmin=-limit, vmax=limit)
+            ax.set_title(f"{title}\n{name}" if title else name, fontsize=11)

@@ -88,11 +88,12 @@ def settings() -> str:
     ]
     plans = {name: _flat(plan.config) for name, plan in MODELS.items()}
     first = next(iter(plans.values()))
-    shared = [key for key in first if all(flat[key] == first[key] for flat in plans.values())]
+    keys = dict.fromkeys(key for flat in plans.values() for key in flat)
+    shared = [k for k in keys if all(flat.get(k) == first.get(k) for flat in plans.values())]
     rows += [[f"`{key}` = {first[key]}", ours] for key in shared]
     rows.append([f"training seeds {', '.join(map(str, SEEDS))} for every model", ours])
-    varied = [key for key in first if key not in shared]
-    models = [[f"`{name}`", *(flat[key] for key in varied)] for name, flat in plans.items()]
+    varied = [key for key in keys if key not in shared]
+    models = [[f"`{name}`", *(flat.get(k, "") for k in varied)] for name, flat in plans.items()]
     return "\n\n".join(
         [
             table(["shared by all models", "chosen by"], rows),

@@ -26,7 +26,7 @@ def test_the_reduction_is_below_the_better_baseline_of_each_repetition():
         "tuned ridge": torch.tensor([[4.0, 6.0], [1.0, 1.0]]),
         contests.PREPROCESSED: torch.tensor([[1.0, 1.0], [2.0, 2.0]]),
     }
-    assert torch.equal(contests.reduction(risks), torch.tensor([0.5, -1.0]))
+    assert torch.equal(contests.advantage(risks), torch.tensor([0.5, -1.0]))
     # Paired differences −1 and 1, over two repetitions.
     shown = tables.standoffs({"a": risks}).replace("\N{NO-BREAK SPACE}", " ")
     assert "| `a` | relative | 1.500, 1.000 | 1.5, 1.000 | 0.000 [−12.706, 12.706] |" in shown

@@ -10,21 +10,22 @@ PACKAGE = Path(__file__).parent.parent / "icl"
 LAYERS = (
     {"errors", "markdown", "claims"},
     {"tasks"},
-    {"contexts", "theory"},
-    {"predictors", "spectrum"},
+    {"responses"},
+    {"contexts"},
+    {"predictors", "spectrum", "theory"},
     {"transformer", "risk", "bayes"},
     {"configuration", "estimators", "heads", "verdicts"},
     {"checkpoints", "chapters", "comparison", "contests", "constructions"},
     {"pruning", "probing", "few_heads"},
     {"training"},
-    {"provenance", "sweeps"},
+    {"provenance", "sweeps", "one_layer"},
     {"jobs", "figures"},
     {"heatmaps"},
     {"tables", "pages"},
     {"site"},
     {"cli"},
 )
-SCIENCE = set().union(*LAYERS[:10]) - {"chapters"}
+SCIENCE = set().union(*LAYERS[:11]) - {"chapters"}
 
 
 def imported(path):

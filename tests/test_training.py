@@ -198,7 +198,8 @@ def test_the_hash_sees_every_setting_and_survives_a_round_trip():
     for part in ("task", "architecture", "recipe"):
         for name, value in SMALL.to_dict()[part].items():
             other = {
-                "values": "signs", "covariance": (1.0, 1.0, 2.0, 1.0), "heads": (2, 2),
+                "values": "signs", "covariance": (1.0, 1.0, 2.0, 1.0),
+                "prior": (1.0, 1.0, 2.0, 1.0), "heads": (2, 2),
                 "attention": "relu", "inputs": "preprocessed", "betas": (0.8, 0.9),
                 "optimiser": "sgd", "s": 1, "d": None, "warmup": 0.2,
             }.get(name, value * 2 if isinstance(value, (int, float)) else value)  # fmt: skip
