@@ -1,4 +1,7 @@
-"""What the papers claim, and the statistic and threshold that decide it: data, fixed beforehand."""
+"""What the papers claim, and the statistic and threshold that decide it, as data.
+
+Fixed before the models that the chapters show were evaluated; what was known then, they say.
+"""
 
 from dataclasses import dataclass
 
@@ -208,8 +211,7 @@ _ALL = (
             Criterion(
                 "log₁₀ of how many times nearer the trained Γ is to Γ* than to every multiple of I",
                 1.0,
-                "Ten times nearer: whatever is left between Γ and Γ* then is no trace of a plain "
-                "step.",
+                "Ten times nearer: Γ then is at most a tenth of the way from Γ* to a plain step.",
             ),
         ),
     ),

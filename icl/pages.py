@@ -81,6 +81,7 @@ def settings() -> str:
     rows = [
         ["sparse linear regression", paper],
         ["multi-head attention, several layers", paper],
+        ["one layer of linear self-attention; other covariances; nonlinear responses", paper],
         ["Gaussian features and noise", ours],
         ["linear attention, no MLP, no normalisation", ours],
         ["warm-up, then a cosine to zero; gradients clipped per model", ours],

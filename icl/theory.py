@@ -1,7 +1,7 @@
 """Closed forms for a single layer of linear self-attention that answers x_qᵀ Γ b.
 
 b = (1/n) Σ x_i y_i, and w are the weights of the best linear predictor. Source: Mahankali et al.
-(2024), Theorems 1 and 4 for Ω = I or Σ⁻¹ and nonlinear responses; here for any Σ and any prior.
+(2024), who prove what the optimum is on Gaussian data; here for any Σ and any prior.
 """
 
 import numpy as np

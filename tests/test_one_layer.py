@@ -76,13 +76,17 @@ def test_the_block_and_what_is_outside_it():
     assert outside_block(layer).item() == pytest.approx(share.item())
 
 
-def test_digits_and_lead_count_from_the_optimum(layer):
-    task = SparseLinear(4, 4, 9, 0.5, covariance=(0.5, 1.0, 1.0, 2.0))
+def test_digits_and_lead_count_from_the_optimum(task, layer):
+    task = replace(task, s=4)
     contexts = draw(task, 1000, "evaluate", seed=0)
     best, gamma = optimal_one_step(task), effective_step(layer)
     near, above = digits(layer, contexts)
     assert torch.allclose(10**-near, distance(gamma, best))
     assert torch.allclose(10**-above, excess(layer, contexts))
+    off = rest(layer, contexts)
+    rests = torch.einsum("mbi,ij,mbj->mb", off, torch.from_numpy(task.sigma), off).mean(dim=-1)
+    risks = torch.stack([torch.tensor(one_step_risk(task, g)) for g in gamma.numpy()]) + rests
+    assert torch.allclose(excess(layer, contexts), risks / one_step_risk(task, best) - 1)
     # A third of the way from Γ* to its nearest multiple of I, that is twice as far away.
     best = torch.from_numpy(best)
     plain = rate(best) * torch.eye(4)
