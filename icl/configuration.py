@@ -83,6 +83,11 @@ class Configuration:
             self.task.d == self.architecture.d,
             f"d={self.architecture.d} of the architecture: the task has d={self.task.d}",
         )
+        require(
+            isinstance(self.task, SparseLinear) or self.architecture.attention == "linear",
+            f"attention={self.architecture.attention!r}: nonlinear responses allow linear only, "
+            "because their excess risk is that of a linear answer",
+        )
 
     def to_dict(self) -> dict:
         return asdict(self)

@@ -166,6 +166,7 @@ def test_the_reference_values_are_met():
         lambda: bayes(SparseLinear(noise=0.0)),
         lambda: bayes(SparseLinear(d=8, s=2, values="signs", noise=0.0)),
         lambda: bayes(SparseLinear(d=24, s=12, values="sphere")),
+        lambda: bayes(SparseLinear(d=2, s=2, prior=(1.0, 2.0))),
     ],
 )
 def test_what_has_no_posterior_or_needs_too_much_is_refused(make):

@@ -122,6 +122,7 @@ def test_slices_keep_contexts_whole(task):
         ({"values": "gausian"}, "did you mean gaussian"),
         ({"covariance": (1.0, 2.0)}, "covariance of shape"),
         ({"covariance": (-1.0,) * 8}, "positive"),
+        ({"prior": (1.0, 2.0)}, "prior of shape"),
     ],
 )
 def test_bad_tasks_are_refused(wrong, words):

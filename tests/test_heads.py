@@ -66,6 +66,15 @@ def test_importance_masks_as_mask_does_at_every_layer(model, contexts, fill):
             assert torch.allclose(found.masked[:, layer, head].double(), risk, rtol=1e-5)
 
 
+def test_blocks_of_contexts_do_not_show(model, contexts, monkeypatch):
+    whole = importance(model, contexts)
+    monkeypatch.setattr("icl.heads.BLOCK", 7)
+    blocks = importance(model, contexts)
+    assert torch.allclose(blocks.full, whole.full)
+    assert torch.allclose(blocks.masked, whole.masked, equal_nan=True)
+    assert blocks.full.shape[1] > 7
+
+
 def test_mean_ablation_puts_in_the_mean_of_the_head_s_map(model, contexts):
     """In the first layer, removing the head and adding its mean map by hand."""
     found = mask(model, [(0, 1)], "mean").weights(contexts)

@@ -17,6 +17,7 @@ from icl.contexts import draw, draw_queries
 from icl.errors import Failed, Refused
 from icl.provenance import finished, verify
 from icl.pruning import pruned
+from icl.responses import Nonlinear
 from icl.risk import excess_risk
 from icl.tasks import SparseLinear
 from icl.training import Trainer, clip_per_model, train
@@ -209,6 +210,16 @@ def test_the_hash_sees_every_setting_and_survives_a_round_trip():
             assert changed.hash != SMALL.hash, name
 
 
+def test_a_configuration_of_nonlinear_responses_survives_a_round_trip():
+    config = replace(SMALL, task=Nonlinear(4, 9, 1, "sine"))
+    assert Configuration.from_dict(config.to_dict()) == config
+    others = Nonlinear(4, 9, 1, "sign"), Nonlinear(4, 8, 1, "sine"), SparseLinear(4, 2, 9, 1)
+    hashes = {config.hash, *(replace(config, task=task).hash for task in others)}
+    assert len(hashes) == 4
+    trainer = train(replace(config, recipe=replace(SMALL.recipe, steps=2)), (0, 3))
+    assert trainer.losses.isfinite().all()
+
+
 @pytest.mark.parametrize(
     ("make", "words"),
     [
@@ -219,6 +230,11 @@ def test_the_hash_sees_every_setting_and_survives_a_round_trip():
         (lambda: Recipe(optimiser="adma"), "did you mean adam"),
         (lambda: Configuration(SparseLinear(d=4, s=1), Architecture(d=5)), "d=5"),
         (lambda: Trainer(SMALL, ()), "at least one seed"),
+        (
+            lambda: Configuration(Nonlinear(8, 9, 0.5, "sign"), Architecture(attention="softmax")),
+            "nonlinear responses allow linear",
+        ),
+        (lambda: Nonlinear(8, 9, 0.5, "sgn"), "did you mean sign"),
     ],
 )
 def test_bad_settings_are_refused(make, words):
