@@ -113,7 +113,7 @@ def load(name: str | Path) -> Checkpoint:
     path = Path(name)
     if path.suffix != ".safetensors":
         path = TRAINED / f"{choose('model', str(name), catalogue())}.safetensors"
-    require(path.is_file(), f"{path}: no such file; shipped models are {', '.join(catalogue())}")
+    require(path.is_file(), f"{path}: no such file; `icl list` names the models that ship")
     try:
         with safe_open(path, framework="pt") as file:
             about = file.metadata() or {}

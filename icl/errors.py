@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+MANY = 20  # with more names than these to choose from, only the nearest are shown
+
 
 class Refused(ValueError):
     """Bad input. The message names the argument, its value and what is allowed."""
@@ -30,4 +32,8 @@ def choose(name: str, value: str, allowed: Iterable[str]) -> str:
         return value
     near = get_close_matches(str(value), allowed, n=1)
     hint = f"; did you mean {near[0]}?" if near else ""
-    raise Refused(f"{name}={value!r}: allowed are {', '.join(allowed) or 'none'}{hint}")
+    shown = ", ".join(allowed) or "none"
+    if len(allowed) > MANY:
+        nearest = get_close_matches(str(value), allowed, n=5, cutoff=0)
+        shown = f"{', '.join(nearest)} and {len(allowed) - len(nearest)} more"
+    raise Refused(f"{name}={value!r}: allowed are {shown}{hint}")

@@ -52,7 +52,7 @@ def icl(monkeypatch, capsys):
         (["train", "flagship", "--steps", "0"], "--steps"),
         (["train", "flagship", "--device", "gpu"], "allowed are cpu"),
         (["train", "flagship", "--output", "model.pt"], "must end in .safetensors"),
-        (["verify", "flagship2"], "did you mean flagship?"),
+        (["verify", "flagship2"], "more; did you mean flagship?"),
         (["verify", "none.safetensors"], "no such file"),
         (["list", "--all"], "--help"),
     ],
