@@ -115,13 +115,29 @@ def importance(model: LinearTransformer, contexts: Contexts, fill: str = "zero")
     """
     choose("fill", fill, FILLS)
     require(all(gate.all() for gate in model.gates), "a model with masked heads: unmask it first")
-    if fill == "zero" and len(contexts) > BLOCK:  # no context's risk depends on another's
-        starts = range(0, len(contexts), BLOCK)
-        blocks = [importance(model, contexts[i : i + BLOCK]) for i in starts]
-        full, masked = (
-            torch.cat([getattr(b, k) for b in blocks], dim=-1) for k in ("full", "masked")
-        )
-        return Importance(full, masked)
+    blocks = [contexts[i : i + BLOCK] for i in range(0, len(contexts), BLOCK)]
+    means = _mean_added(model, blocks) if fill == "mean" else None
+    found = [_without_each(model, block, means) for block in blocks]
+    return Importance(*(torch.cat(risks, dim=-1) for risks in zip(*found, strict=True)))
+
+
+def _mean_added(model: LinearTransformer, blocks: list[Contexts]) -> list[Tensor]:
+    """What every head adds to the hidden states, mean over contexts, (M, 1, H, d+1, D) a layer."""
+    totals = [0.0] * len(model.config.heads)
+    for block in blocks:
+        for layer, x in zip(range(len(totals)), model.hidden(block), strict=False):
+            added = model.added_by_heads(block, x, layer)
+            totals[layer] = totals[layer] + added.sum(dim=1, keepdim=True)
+    return [total / sum(map(len, blocks)) for total in totals]
+
+
+def _without_each(
+    model: LinearTransformer, contexts: Contexts, means: list[Tensor] | None
+) -> tuple[Tensor, Tensor]:
+    """Risk of the whole model (M, B) and without each head in turn (M, L, H, B).
+
+    A head's output is replaced by zero or, if given, by its mean.
+    """
     counts = model.config.heads
     full = excess_risk(model, contexts)
     shape = (model.n_models, len(counts), max(counts), len(contexts))
@@ -129,8 +145,8 @@ def importance(model: LinearTransformer, contexts: Contexts, fill: str = "zero")
     for layer, x in zip(range(len(counts)), model.hidden(contexts), strict=False):
         added = model.added_by_heads(contexts, x, layer)
         after = x + added.sum(dim=2)
-        if fill == "mean":
-            added = added - added.mean(dim=1, keepdim=True)
+        if means:
+            added = added - means[layer]
         for head in range(counts[layer]):
             weights = model.finish(contexts, after - added[:, :, head], layer + 1)
             risk = squared_error(weights, contexts)
@@ -140,4 +156,4 @@ def importance(model: LinearTransformer, contexts: Contexts, fill: str = "zero")
                 "use more examples per context",
             )
             masked[:, layer, head] = risk
-    return Importance(full, masked)
+    return full, masked

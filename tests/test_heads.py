@@ -66,10 +66,12 @@ def test_importance_masks_as_mask_does_at_every_layer(model, contexts, fill):
             assert torch.allclose(found.masked[:, layer, head].double(), risk, rtol=1e-5)
 
 
-def test_blocks_of_contexts_do_not_show(model, contexts, monkeypatch):
-    whole = importance(model, contexts)
+@pytest.mark.parametrize("fill", ["zero", "mean"])
+def test_blocks_of_contexts_do_not_show(model, contexts, monkeypatch, fill):
+    monkeypatch.setattr("icl.heads.BLOCK", len(contexts))
+    whole = importance(model, contexts, fill)
     monkeypatch.setattr("icl.heads.BLOCK", 7)
-    blocks = importance(model, contexts)
+    blocks = importance(model, contexts, fill)
     assert torch.allclose(blocks.full, whole.full)
     assert torch.allclose(blocks.masked, whole.masked, equal_nan=True)
     assert blocks.full.shape[1] > 7
