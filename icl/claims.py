@@ -30,7 +30,7 @@ class Claim:
 
 
 _AT_OPTIMUM = Criterion(
-    "−log₁₀ of the relative distance between the trained Γ and Γ*",
+    "−log₁₀ of the relative distance between the trained Γ and Γ\\*",
     1.3,
     "That is a distance of 0.05, where an answer of zero has 1, and a step of rate 1, as exact "
     "gradient descent would suggest, has 0.31 at d = 8, n = 32 and noise 1.",
@@ -209,9 +209,10 @@ _ALL = (
         (
             _AT_OPTIMUM,
             Criterion(
-                "log₁₀ of how many times nearer the trained Γ is to Γ* than to every multiple of I",
+                "log₁₀ of how many times nearer the trained Γ is to Γ\\* than to every multiple "
+                "of I",
                 1.0,
-                "Ten times nearer: Γ then is at most a tenth of the way from Γ* to a plain step.",
+                "Ten times nearer: Γ then is at most a tenth of the way from Γ\\* to a plain step.",
             ),
         ),
     ),
