@@ -16,7 +16,8 @@ from icl.verdicts import judge
 
 def cells(text):
     """Rows of a Markdown table without its header, as lists of cells."""
-    rows = [line.strip("| ").split(" | ") for line in text.splitlines()[2:]]
+    lines = [line.removeprefix("| ").removesuffix(" |") for line in text.splitlines()[2:]]
+    rows = [line.split(" | ") for line in lines]
     return [[cell.strip().replace("\N{NO-BREAK SPACE}", " ") for cell in row] for row in rows]
 
 
@@ -67,7 +68,7 @@ def test_grids_leave_gaps_where_a_row_has_no_such_column():
 def test_settings_say_what_is_shared_and_list_what_differs():
     shared, models = pages.settings().split("\n\n")
     assert {row[-1] for row in cells(shared)} == {"paper", "our choice"}
-    assert "`noise` = 1.0" in shared
+    assert "`clip` = 1.0" in shared
     header = [name.strip(" `") for name in models.splitlines()[0].strip("|").split("|")]
     rows = {row[0].strip("`"): dict(zip(header, row, strict=True)) for row in cells(models)}
     assert list(rows) == list(MODELS)
