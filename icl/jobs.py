@@ -50,11 +50,8 @@ def train_experiment(name: str, folder: Path = checkpoints.TRAINED, device: str 
     longest = max(*seconds.values(), sum(seconds.values()) / cores)
     print(f"training {len(seconds)} on {cores} cores: about {_clock(longest)}", flush=True)
     order = sorted(seconds, key=seconds.get, reverse=True)
-    # An interrupt waits until the workers have started: while they start, it could get lost.
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     # Spawned: a forked child would inherit torch's threads in an unknown state.
     with get_context("spawn").Pool(cores, _begin_worker) as pool:  # an interrupt ends them all
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         outcomes = pool.imap_unordered(partial(_outcome, device=device), order)
         failed = 0
         for trained, line in outcomes:

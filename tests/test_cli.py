@@ -158,7 +158,9 @@ def test_one_model_that_fails_does_not_stop_the_others(icl, tmp_path, monkeypatc
 
 
 def test_an_interrupt_ends_an_experiment_at_once(tmp_path):
-    code = "from icl.cli import main; main()"
+    # Where the tests run in the background of a shell, children start with SIGINT ignored.
+    heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    code = f"{heed}; from icl.cli import main; main()"
     program = [sys.executable, "-c", code, "train", "--experiment", "preprocessing"]
     run = subprocess.Popen(
         [*program, "--output", tmp_path], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
