@@ -30,6 +30,7 @@ class PosteriorMean(LinearPredictor):
     """
 
     def __init__(self, task: SparseLinear):
+        require(isinstance(task, SparseLinear), f"{task}: allowed are linear responses only")
         require(task.noise > 0, f"noise={task.noise}: the posterior needs noise above 0")
         require(task.prior == (), f"prior={task.prior}: the posterior is exact for () only")
         cells = comb(task.d, task.s) * (2**task.s if task.values == "signs" else task.s**2)

@@ -114,6 +114,7 @@ def gram_moments(task: SparseLinear) -> tuple[Tensor, Tensor]:
     Cov(G_ab, G_cd | w) = (Γ_ac Γ_bd + Γ_ad Γ_bc) / n. Averages over w need its moments up to
     the fourth order, which finitely many points have.
     """
+    require(task.prior == (), f"prior={task.prior}: the moments are exact for () only")
     w = _points(task)
     sigma = torch.from_numpy(task.sigma)
     gamma = w.new_empty(len(w), task.d + 1, task.d + 1)

@@ -138,7 +138,7 @@ CONDITIONS |= {
     )
     for decay in (0.0, 3e-5, 1e-4)
 }
-CONDITIONS |= {f"init-{scale:g}": _workhorse(4, 4, 4, init_scale=scale) for scale in (1.0,)}
+CONDITIONS["init-1"] = _workhorse(4, 4, 4, init_scale=1.0)
 CONDITIONS["adamw-0.3"] = _workhorse(4, 4, 4, optimiser="adamw", weight_decay=0.3)
 MODELS |= CONDITIONS
 

@@ -12,6 +12,7 @@ from icl.bayes import bayes
 from icl.contexts import Contexts, draw
 from icl.errors import Refused
 from icl.estimators import OLS, Ridge
+from icl.responses import Nonlinear
 from icl.risk import excess_risk
 from icl.tasks import SparseLinear
 
@@ -167,6 +168,7 @@ def test_the_reference_values_are_met():
         lambda: bayes(SparseLinear(d=8, s=2, values="signs", noise=0.0)),
         lambda: bayes(SparseLinear(d=24, s=12, values="sphere")),
         lambda: bayes(SparseLinear(d=2, s=2, prior=(1.0, 2.0))),
+        lambda: bayes(Nonlinear(4, 9, 0.5, "sign")),
     ],
 )
 def test_what_has_no_posterior_or_needs_too_much_is_refused(make):

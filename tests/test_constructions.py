@@ -174,3 +174,9 @@ def test_many_examples_make_one_head_serve_two_features():
 def test_paired_heads_are_for_isotropic_data():
     with pytest.raises(Refused, match="covariance"):
         few_heads.paired_error(SparseLinear(d=2, s=1, covariance=(1, 2), values="sphere"), 1)
+
+
+def test_moments_of_the_gram_matrix_refuse_a_prior_of_another_shape():
+    task = SparseLinear(d=2, s=2, values="signs", prior=(1.0, 2.0))
+    with pytest.raises(Refused, match="prior"):
+        few_heads.gram_moments(task)
