@@ -12,6 +12,7 @@ therefore has Γ = Γ* and rest = 0: no parameter outside the block (p_y, W_x) i
 nonlinear responses the change of sign is x → −x, under which f(−x) is as likely as f.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -22,7 +23,7 @@ from torch import Tensor
 from icl.configuration import Configuration
 from icl.contexts import Contexts, Task
 from icl.errors import require
-from icl.risk import squared_error
+from icl.risk import Estimate, over_seeds, squared_error
 from icl.theory import moments, one_step_risk, optimal_one_step
 from icl.training import Trainer
 from icl.transformer import LinearTransformer
@@ -117,6 +118,11 @@ class Path:
     steps: Tensor
     matrices: Tensor
     model: LinearTransformer
+
+    def curve(self, measure: Callable[[Tensor], Tensor]) -> list[tuple[int, Estimate]]:
+        """Points (step, estimate over seeds) of a `measure` of Γ, (M, d, d) to (M,)."""
+        found = [over_seeds(measure(gamma)) for gamma in self.matrices]
+        return list(zip(self.steps.tolist(), found, strict=True))
 
 
 def watch(config: Configuration, seeds: tuple[int, ...], looks: int = 25) -> Path:

@@ -123,6 +123,9 @@ def test_training_all_parameters_arrives_near_the_optimum():
     assert path.steps.tolist() == [0, 67, 267, 600]
     assert path.matrices.shape == (4, 2, 2, 2)
     assert torch.equal(path.matrices[-1], effective_step(path.model))
+    curve = path.curve(rate)
+    assert [step for step, _ in curve] == path.steps.tolist()
+    assert curve[-1][1].mean == pytest.approx(rate(path.matrices[-1]).mean().item())
     assert (distance(path.matrices[0], best) > 0.5).all()
     assert (distance(path.matrices[-1], best) < 0.05).all()
     assert (cosine(path.matrices[-1], best) > 0.99).all()
