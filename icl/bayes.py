@@ -14,19 +14,25 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from icl.contexts import Contexts
+from icl.contexts import Contexts, draw
 from icl.errors import require
 from icl.predictors import LinearPredictor
 from icl.tasks import SparseLinear
 
 MAX_CELLS = 2**22  # numbers a context takes; with more, it takes seconds
-BLOCK = 2**18  # numbers at a time: arrays that stay near the processor
+CELLS = 2**18  # numbers at a time: arrays that stay near the processor
 
 
 class PosteriorMean(LinearPredictor):
     """E[w | context] for the prior of `task`: no predictor has a smaller mean excess risk on it.
 
     Every one of the C(d, s) supports is weighed, in the log domain. The noise must be above 0.
+
+    >>> task = SparseLinear(d=4, s=4, n=16, noise=1.0)  # dense and Gaussian: ridge is exact
+    >>> contexts = draw(task, 100, "evaluate", seed=0)
+    >>> ridge = torch.linalg.solve(contexts.xx + torch.eye(4) / 16, contexts.xy)
+    >>> torch.allclose(PosteriorMean(task).weights(contexts), ridge)
+    True
     """
 
     def __init__(self, task: SparseLinear):
@@ -43,8 +49,7 @@ class PosteriorMean(LinearPredictor):
         self.supports = torch.tensor(list(combinations(range(task.d), task.s)))
 
     def weights(self, contexts: Contexts) -> Tensor:
-        size = max(1, BLOCK // self.cells)
-        blocks = (contexts[i : i + size] for i in range(0, len(contexts), size))
+        blocks = contexts.blocks(max(1, CELLS // self.cells))
         return torch.cat([self._mean(block) for block in blocks])
 
     def _mean(self, contexts: Contexts) -> Tensor:
@@ -55,11 +60,6 @@ class PosteriorMean(LinearPredictor):
         weighted = evidence.softmax(dim=0)[:, None] * means
         total = torch.zeros_like(xy)
         return total.index_add_(0, supports.flatten(), weighted.flatten(0, 1)).T
-
-
-def bayes(task: SparseLinear) -> PosteriorMean:
-    """The Bayes predictor of a task with noise above 0, for every kind of values."""
-    return PosteriorMean(task)
 
 
 def _gaussian(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:

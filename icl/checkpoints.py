@@ -1,25 +1,29 @@
 """Trained models as files: safetensors with their whole provenance."""
 
+import copy
 import hashlib
 import json
-import os
-from collections.abc import Callable
+import platform
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from icl.configuration import Configuration
+from icl.contexts import draw
 from icl.errors import Refused, choose, require
+from icl.predictors import LinearPredictor, excess_risk
+from icl.training import QUERIES, Trainer, write_atomically
 from icl.transformer import Transformer, build
 
 TRAINED = Path(__file__).parent / "trained"
-FORMAT = "icl-checkpoint-1"
+FORMAT = "icl-checkpoint-2"
 FIRST_STEPS = 20  # losses recorded one by one, which `verify` replays
-BLOCK = 100  # steps per point of the recorded loss curve
+CURVE_STEPS = 100  # per point of the recorded loss curve
 RISK_CONTEXTS = 4096
 
 
@@ -28,8 +32,8 @@ class Checkpoint:
     """Several seeds of one configuration, trained, with what is known of how.
 
     first_losses: (FIRST_STEPS, M) batch risks of the first steps.
-    curve: (steps / BLOCK, M) batch risks, each the median of BLOCK steps: a single context
-        can raise a batch's mean by orders of magnitude.
+    curve: (steps / CURVE_STEPS, M) batch risks, medians of so many steps: a single context can
+        raise a batch's mean by orders of magnitude.
     risks: (M,) mean excess risk on RISK_CONTEXTS contexts of stream `evaluate`, seed 0.
     """
 
@@ -42,6 +46,11 @@ class Checkpoint:
     risks: Tensor
     seconds: float
     versions: dict[str, str]
+
+    @property
+    def label(self) -> str:
+        """What to call it in a figure; its name is only how to load it."""
+        return self.config.label
 
     def only(self, seeds: tuple[int, ...]) -> "Checkpoint":
         """The models of these training seeds, in this order."""
@@ -58,6 +67,41 @@ class Checkpoint:
             curve=self.curve[:, rows],
             risks=self.risks[rows],
         )
+
+
+def finished(name: str, trainer: Trainer) -> Checkpoint:
+    """The checkpoint of a training that has run to its end."""
+    steps = trainer.config.recipe.steps
+    require(trainer.step == steps, f"{trainer.step} steps done: training ends at {steps}")
+    size = min(CURVE_STEPS, steps)
+    points = trainer.losses[: steps // size * size].unflatten(0, (-1, size))
+    model = trainer.model.cpu().requires_grad_(False)
+    return Checkpoint(
+        name=name,
+        model=model,
+        config=trainer.config,
+        seeds=trainer.seeds,
+        first_losses=trainer.losses[:FIRST_STEPS].clone(),
+        curve=points.median(dim=1).values,
+        risks=recorded_risk(model, trainer.config),
+        seconds=trainer.seconds,
+        versions={
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+        },
+    )
+
+
+@torch.no_grad()
+def recorded_risk(model: Transformer, config: Configuration) -> Tensor:
+    """The risk a checkpoint records, (M,), in squared label units.
+
+    In float64: where a context makes an answer explode, float32 would differ by machine.
+    """
+    queries = 0 if isinstance(model, LinearPredictor) else QUERIES
+    contexts = draw(config.task, RISK_CONTEXTS, "evaluate", 0, queries=queries)
+    return excess_risk(copy.deepcopy(model).double(), contexts).mean(dim=-1)
 
 
 def join(first: Checkpoint, second: Checkpoint) -> Checkpoint:
@@ -153,11 +197,3 @@ def _digest(tensors: dict[str, Tensor]) -> str:
         total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         total.update(tensor.numpy().tobytes())
     return total.hexdigest()
-
-
-def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a temporary file beside `path`, then move it into place."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    write(temporary)
-    os.replace(temporary, path)

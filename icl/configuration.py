@@ -3,16 +3,19 @@
 import hashlib
 import json
 import math
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, replace
 
-from icl.contexts import Task
 from icl.errors import choose, require
-from icl.responses import Nonlinear
-from icl.tasks import SparseLinear
+from icl.tasks import Nonlinear, SparseLinear, Task
 from icl.transformer import Architecture
 
-OPTIMISERS = ("adam", "adamw", "sgd")
+OPTIMISERS = {"adam": "Adam", "adamw": "AdamW", "sgd": "SGD"}
 CHOICES = ("importance", "random")
+
+# Settings that came after files had been written, and what a file without them means. These are
+# facts of the past: they never follow a default, and a value like these leaves a hash as it was.
+ADDED = {"architecture": {"norm": False, "mlp": False}, "recipe": {"lengths": ()}}
 
 
 @dataclass(frozen=True)
@@ -21,7 +24,8 @@ class Recipe:
 
     `weight_decay` is added to the gradient by `adam` (coupled L2) and `sgd`; `adamw` shrinks
     the weights instead. `sgd` has betas[0] for its momentum. `warmup` is a fraction of the
-    steps. `init_scale` s starts every weight at N(0, s²/fan_in).
+    steps. `init_scale` s starts every weight at N(0, s²/fan_in). `lengths` (low, high) draws
+    the number of examples of every batch uniformly from that range; () takes the task's.
     """
 
     steps: int = 14_000
@@ -33,15 +37,21 @@ class Recipe:
     betas: tuple[float, float] = (0.9, 0.99)
     clip: float = 1.0
     init_scale: float = 0.3
+    lengths: tuple[int, ...] = ()
 
     def __post_init__(self):
         object.__setattr__(self, "betas", tuple(self.betas))
+        object.__setattr__(self, "lengths", tuple(self.lengths))
         choose("optimiser", self.optimiser, OPTIMISERS)
         require(self.steps >= 1, f"steps={self.steps}: at least one step is needed")
         require(self.batch >= 1, f"batch={self.batch}: at least one context is needed")
         require(0 <= self.warmup < 1, f"warmup={self.warmup}: a fraction in [0, 1) is needed")
         for name in ("lr", "clip", "init_scale"):
             require(getattr(self, name) > 0, f"{name}={getattr(self, name)}: must be above 0")
+        require(
+            not self.lengths or (len(self.lengths) == 2 and 1 <= self.lengths[0] <= self.lengths[1]),
+            f"lengths={self.lengths}: allowed are () and (low, high) with 1 <= low <= high",
+        )
 
     def rate(self, step: int) -> float:
         """Learning rate of a step (from 0): up linearly, then down a cosine to zero."""
@@ -50,16 +60,43 @@ class Recipe:
             return self.lr * (step + 1) / (warmup + 1)
         return self.lr * 0.5 * (1 + math.cos(math.pi * (step - warmup) / (self.steps - warmup)))
 
+    def words(self) -> list[str]:
+        """What sets it apart from the usual recipe that is nearest to it."""
+
+        def unlike(usual: Recipe) -> Iterator[str]:
+            if self.optimiser != usual.optimiser:
+                yield OPTIMISERS[self.optimiser]
+            if self.weight_decay != usual.weight_decay:
+                yield f"decay {self.weight_decay:g}"
+            if self.init_scale != usual.init_scale:
+                yield f"initial scale {self.init_scale:g}"
+            if self.steps != usual.steps:
+                yield f"{self.steps} steps"
+            if self.lengths != usual.lengths:
+                yield f"trained at n = {self.lengths[0]} to {self.lengths[1]}"
+
+        return min((list(unlike(usual)) for usual in USUAL.values()), key=len)
+
+
+# What the book usually trains with: models of eight features, of sixteen, and single layers.
+USUAL = {
+    "workhorse": Recipe(),
+    "flagship": Recipe(steps=40_000, batch=64),
+    "single": Recipe(steps=3_000, batch=256, lr=5e-3, init_scale=1.0),
+}
+USUAL_N = {8: 32, 16: 48}  # examples per context, by features
+
 
 @dataclass(frozen=True)
 class Start:
-    """Where a fine-tuning starts: from a shipped `model` whose heads were pruned.
+    """Where a fine-tuning starts: from a shipped model whose heads were pruned.
 
-    Every layer keeps as many heads as the architecture to be trained has: its most important
-    ones, or random ones.
+    `model` is its name and `hash` that of its configuration. Every layer keeps as many heads as
+    the architecture to be trained has: its most important ones, or random ones.
     """
 
     model: str
+    hash: str
     keep: str = "importance"
 
     def __post_init__(self):
@@ -84,9 +121,9 @@ class Configuration:
             f"d={self.architecture.d} of the architecture: the task has d={self.task.d}",
         )
         require(
-            isinstance(self.task, SparseLinear) or self.architecture.attention == "linear",
+            isinstance(self.task, SparseLinear) or self.architecture.collapses,
             f"attention={self.architecture.attention!r}: nonlinear responses allow linear only, "
-            "because their excess risk is that of a linear answer",
+            "without norm and mlp, because their excess risk is that of a linear answer",
         )
 
     def to_dict(self) -> dict:
@@ -100,20 +137,78 @@ class Configuration:
             "recipe": Recipe,
             "start": Start,
         }
-        return cls(**{name: parts[name](**given) for name, given in data.items() if given})
+        whole = {k: ADDED.get(k, {}) | given for k, given in data.items() if given}
+        return cls(**{name: parts[name](**given) for name, given in whole.items()})
 
     @property
     def hash(self) -> str:
-        """Twelve hex digits that name this configuration.
-
-        Only what differs from the defaults is hashed: a new setting whose default changes
-        nothing leaves the names of earlier runs alone.
-        """
-        usual = Configuration().to_dict()
-        unusual = {
-            part: {k: v for k, v in given.items() if not usual[part] or v != usual[part].get(k)}
+        """Twelve hex digits that name this configuration: a hash of the values themselves."""
+        data = {
+            part: {k: v for k, v in given.items() if ADDED.get(part, {}).get(k, ...) != v}
             for part, given in self.to_dict().items()
             if given
         }
-        text = json.dumps(unusual, sort_keys=True)
+        text = json.dumps(data, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    @property
+    def label(self) -> str:
+        """What to call it in a figure: its heads and features, and whatever is not usual."""
+        return ", ".join([*self._model_words(), *self._task_words(), *self._training_words()])
+
+    def _model_words(self) -> Iterator[str]:
+        model = self.architecture
+        kind = "" if model.attention == "linear" else f"{model.attention} "
+        heads = "-".join(map(str, model.heads))
+        yield f"{heads} {kind}head{'' if heads == '1' else 's'}"
+        yield f"d = {model.d}"
+        if model.d_head not in (model.d + 1, model.d_model):
+            yield f"k = {model.d_head}"
+        if model.d_model != 4 * model.d:
+            yield f"width {model.d_model}"
+        if model.inputs != "raw":
+            yield f"{model.inputs} inputs"
+        if model.norm:
+            yield "norm"
+        if model.mlp:
+            yield "MLP"
+
+    def _task_words(self) -> Iterator[str]:
+        task = self.task
+        if task.n != USUAL_N.get(task.d, 32):
+            yield f"n = {task.n}"
+        if isinstance(task, Nonlinear):
+            yield f"{task.family} responses"
+            return
+        if task.s == task.d:
+            yield "dense"
+        elif task.s != 2:
+            yield f"s = {task.s}"
+        elif task.values != "sphere":
+            yield f"{task.values} values"
+        if task.noise != 1:
+            yield f"noise {task.noise:g}"
+        if task.covariance:
+            yield "Σ ≠ I"
+        if task.prior:
+            yield "Ω given"
+
+    def _training_words(self) -> Iterator[str]:
+        if not self.start:
+            yield from self.recipe.words()
+            return
+        chosen = " at random" if self.start.keep == "random" else ""
+        yield f"pruned{chosen} and fine-tuned"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A model to train: a configuration and the training seeds it is repeated over."""
+
+    config: Configuration
+    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+
+    def adjusted(self, steps: int | None = None, seeds: tuple[int, ...] | None = None) -> "Plan":
+        """The same with other steps or seeds; None keeps what there is."""
+        recipe = replace(self.config.recipe, steps=steps or self.config.recipe.steps)
+        return replace(self, config=replace(self.config, recipe=recipe), seeds=seeds or self.seeds)

@@ -5,12 +5,14 @@ preprocessing z is x itself and the slots are [x, y, ŷ]. The embedding writes x
 query starts with y = 0, and the prediction is read from slot ŷ, which starts at 0.
 """
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
 from icl.contexts import Contexts
 from icl.errors import require
-from icl.estimators import GradientDescent, PreprocessedGD
+from icl.descent import GradientDescent, PreprocessedGD
 from icl.transformer import Architecture, LinearTransformer, build
 
 
@@ -20,9 +22,9 @@ def blank(config: Architecture) -> LinearTransformer:
     for parameter in model.parameters():
         parameter.zero_()
     d = config.d
-    model.embed[0, :d, :d] = torch.eye(d)
-    model.embed[0, d, -2] = 1
-    model.readout[0, -1] = 1
+    model.embed.weight[0, :d, :d] = torch.eye(d)
+    model.embed.weight[0, d, -2] = 1
+    model.readout.weight[0, -1] = 1
     return model
 
 
@@ -57,13 +59,14 @@ def layer_errors(
     layer the slots z with diag(r̂).
     """
     require(not algorithm.relative, "relative=True: a construction has one rate for all contexts")
-    d, (batch, n) = contexts.task.d, contexts.tokens.shape[:2]
+    d, n = contexts.task.d, contexts.tokens.shape[1]
     targets = list(algorithm.iterates(contexts))
     if isinstance(algorithm, PreprocessedGD):
         targets.insert(0, contexts.xy.diag_embed())
-    queries = torch.eye(d, dtype=torch.float64).expand(batch, d, d)
+    basis = torch.eye(d, dtype=torch.float64).expand(len(contexts), d, d)
     by_statistics = (states[0, :, :d] for states in model.hidden(contexts))
-    by_tokens = (states[0, :, n:] for states in model.hidden_tokens(contexts, queries))
+    by_tokens = model.on_tokens().hidden(replace(contexts, queries=basis))
+    by_tokens = (states[0, :, n:] for states in by_tokens)
     errors = []
     for path in (by_statistics, by_tokens):
         next(path)  # before the first layer
@@ -74,7 +77,7 @@ def layer_errors(
     return torch.stack(errors).view(2, -1)
 
 
-def digits(errors: Tensor) -> Tensor:
+def correct_digits(errors: Tensor) -> Tensor:
     """Correct digits (...): −log₁₀ of the largest of the relative errors (..., 2, L).
 
     No error counts as smaller than the spacing of float64 at 1, so 15.7 is the most.
@@ -93,13 +96,13 @@ def _write_step(model: LinearTransformer, layer: int, rate: float) -> None:
     that is <Δu, z> with Δu = −η times the gradient. Examples and query alike: both hold
     <u + Δu, z> afterwards. <z_i, z> needs d_head = d; the value uses one of the d dimensions.
     """
-    d = model.config.d
+    d, block = model.config.d, model.blocks[layer]
     inputs = slice(-d - 2, -2)
-    for matrix in (model.key[layer], model.query[layer]):
-        matrix[0, inputs, 0] = torch.eye(d, dtype=matrix.dtype)
-    model.value[layer][0, -2, 0, 0] = 1
-    model.value[layer][0, -1, 0, 0] = -1
-    model.output[layer][0, 0, 0, -1] = rate
+    for maps in (block.key, block.query):
+        maps.weight[0, inputs, 0] = torch.eye(d, dtype=maps.weight.dtype)
+    block.value.weight[0, -2, 0, 0] = 1
+    block.value.weight[0, -1, 0, 0] = -1
+    block.output.weight[0, 0, 0, -1] = rate
 
 
 def _write_preprocessing(model: LinearTransformer) -> None:
@@ -108,7 +111,8 @@ def _write_preprocessing(model: LinearTransformer) -> None:
     Head j has value y, key and query x_j, and writes slot z_j, which was 0: the token x gets
     z_j = (1/n) Σ_i y_i x_ij x_j = r̂_j x_j. Of each head's d dimensions it uses the first.
     """
+    block = model.blocks[0]
     for j in range(model.config.d):
-        model.key[0][0, j, j, 0] = model.query[0][0, j, j, 0] = 1
-        model.value[0][0, -2, j, 0] = 1
-        model.output[0][0, j, 0, model.config.d + j] = 1
+        block.key.weight[0, j, j, 0] = block.query.weight[0, j, j, 0] = 1
+        block.value.weight[0, -2, j, 0] = 1
+        block.output.weight[0, j, 0, model.config.d + j] = 1

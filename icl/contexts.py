@@ -1,4 +1,4 @@
-"""A batch of contexts: the Gram statistics every linear model needs and, on request, the tokens.
+"""A batch of contexts: the Gram statistics that linear models need; on request, tokens and queries.
 
 Shapes, here and everywhere: M models, B contexts, n examples, d features, H heads, k head
 dimension, T tokens, D model width. A context of n examples (x_i, y_i) has tokens
@@ -8,20 +8,19 @@ Every draw is a pure function of (task, stream, seed, step). The three streams h
 unrelated generators, so contexts that judge a model were never trained or tuned on.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from itertools import combinations, product
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from icl.errors import choose, require
-from icl.responses import Nonlinear
-from icl.tasks import SparseLinear
-
-Task = SparseLinear | Nonlinear
+from icl.tasks import SparseLinear, Task
 
 STREAMS = ("train", "tune", "evaluate")
+PARTS = ("w", "gram", "tokens", "queries")  # what a context consists of, besides its task
 
 
 @dataclass(frozen=True)
@@ -32,12 +31,14 @@ class Contexts:
     w: (B, d) true weights; of a nonlinear response, those of the best linear predictor.
     gram: (B, d+1, d+1) Gram matrices G, labels last.
     tokens: (B, n, d+1) examples [x, y], or None when the statistics were drawn directly.
+    queries: (B, q, d) inputs to be answered, x_q ~ N(0, Σ), or None.
     """
 
     task: Task
     w: Tensor
     gram: Tensor
     tokens: Tensor | None = None
+    queries: Tensor | None = None
 
     @property
     def xx(self) -> Tensor:
@@ -53,8 +54,12 @@ class Contexts:
         return self.w.shape[-2]
 
     def __getitem__(self, rows: slice) -> "Contexts":
-        tokens = None if self.tokens is None else self.tokens[rows]
-        return replace(self, w=self.w[rows], gram=self.gram[rows], tokens=tokens)
+        parts = {name: getattr(self, name) for name in PARTS}
+        return replace(self, **{k: v[rows] for k, v in parts.items() if v is not None})
+
+    def blocks(self, size: int) -> "Iterator[Contexts]":
+        """The same contexts, so many at a time: arrays that stay near the processor."""
+        return (self[i : i + size] for i in range(0, len(self), size))
 
 
 def generator(stream: str, seed: int, step: int) -> np.random.Generator:
@@ -65,46 +70,42 @@ def generator(stream: str, seed: int, step: int) -> np.random.Generator:
 
 
 def draw(
-    task: Task, batch: int, stream: str, seed: int, step: int = 0, tokens: bool = False
+    task: Task, batch: int, stream: str, seed: int, step: int = 0, queries: int = 0
 ) -> Contexts:
     """Draw `batch` contexts.
 
-    Without `tokens` the Gram matrices are drawn directly, at a cost that does not depend on
+    Without `queries` the Gram matrices are drawn directly, at a cost that does not depend on
     n; for n < d and for nonlinear responses, where the direct draw does not exist, they are
-    computed from tokens.
+    computed from tokens. With `queries`, contexts keep their tokens and carry so many queries.
     """
     require(batch >= 1, f"batch={batch}: at least one context is needed")
+    require(queries >= 0, f"queries={queries}: allowed are 0 and more")
     rng = generator(stream, seed, step)
     w, respond = task.draw_responses(rng, batch)
-    if tokens or task.n < task.d or not isinstance(task, SparseLinear):
-        e = _draw_tokens(task, batch, respond, rng)
-        gram = e.swapaxes(1, 2) @ e / task.n
-    else:
-        e = None
-        gram = _draw_gram(task, w, rng)
-    kept = torch.from_numpy(e) if tokens else None
-    return Contexts(task, torch.from_numpy(w), torch.from_numpy(gram), kept)
+    if not queries and task.n >= task.d and isinstance(task, SparseLinear):
+        return Contexts(task, torch.from_numpy(w), torch.from_numpy(_draw_gram(task, w, rng)))
+    e = _draw_tokens(task, batch, respond, rng)
+    found = Contexts(task, torch.from_numpy(w), torch.from_numpy(e.swapaxes(1, 2) @ e / task.n))
+    if not queries:
+        return found
+    # From a child of the generator, whose numbers do not repeat those of the tokens.
+    asked = _inputs(task, (batch, queries), rng.spawn(1)[0])
+    return replace(found, tokens=torch.from_numpy(e), queries=torch.from_numpy(asked))
 
 
 def stack(batches: list[Contexts]) -> Contexts:
     """Join one batch per model along a new leading axis: (M, B, ...)."""
-    tokens = None if batches[0].tokens is None else torch.stack([c.tokens for c in batches])
-    w, gram = (torch.stack([getattr(c, name) for c in batches]) for name in ("w", "gram"))
-    return Contexts(batches[0].task, w, gram, tokens)
+    parts = {name: [getattr(batch, name) for batch in batches] for name in PARTS}
+    joined = {k: None if v[0] is None else torch.stack(v) for k, v in parts.items()}
+    return Contexts(batches[0].task, **joined)
 
 
-def draw_queries(
-    task: Task, batch: int, count: int, stream: str, seed: int, step: int = 0
-) -> Tensor:
-    """Draw `count` query inputs x_q ~ N(0, Σ) for each of `batch` contexts, (B, count, d)."""
-    # A spawned child: the numbers must not repeat those of the contexts' own draw.
-    rng = generator(stream, seed, step).spawn(1)[0]
-    x = rng.standard_normal((batch, count, task.d)) @ np.linalg.cholesky(task.sigma).T
-    return torch.from_numpy(x)
+def _inputs(task: Task, shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+    return rng.standard_normal((*shape, task.d)) @ np.linalg.cholesky(task.sigma).T
 
 
 def _draw_tokens(task: Task, batch: int, respond: Callable, rng: np.random.Generator) -> np.ndarray:
-    x = rng.standard_normal((batch, task.n, task.d)) @ np.linalg.cholesky(task.sigma).T
+    x = _inputs(task, (batch, task.n), rng)
     noise = task.noise * rng.standard_normal((batch, task.n))
     y = respond(x) + noise
     return np.concatenate([x, y[..., None]], axis=2)
@@ -134,3 +135,44 @@ def _draw_gram(task: SparseLinear, w: np.ndarray, rng: np.random.Generator) -> n
     gram[:, :d, d] = gram[:, d, :d] = (factor @ y)[..., 0]
     gram[:, d, d] = (y**2).sum(axis=(1, 2)) + rest
     return gram / n
+
+
+def gram_moments(task: SparseLinear) -> tuple[Tensor, Tensor]:
+    """Mean (d+1, d+1) and covariance (d+1, d+1, d+1, d+1) of the Gram matrix G, exact.
+
+    Given w, tokens [x, y] are Gaussian with second moments Γ, so by Isserlis' theorem
+    Cov(G_ab, G_cd | w) = (Γ_ac Γ_bd + Γ_ad Γ_bc) / n. Averages over w need its moments up to
+    the fourth order, which finitely many points have.
+    """
+    require(task.prior == (), f"prior={task.prior}: the moments are exact for () only")
+    w = _points(task)
+    sigma = torch.from_numpy(task.sigma)
+    gamma = w.new_empty(len(w), task.d + 1, task.d + 1)
+    gamma[:, :-1, :-1] = sigma
+    gamma[:, :-1, -1] = gamma[:, -1, :-1] = w @ sigma
+    gamma[:, -1, -1] = ((w @ sigma) * w).sum(dim=1) + task.noise**2
+    flat = gamma.flatten(1)
+    second = (flat.T @ flat / len(w)).view(*gamma.shape[1:], *gamma.shape[1:])
+    mean = gamma.mean(dim=0)
+    between = second - mean[:, :, None, None] * mean
+    within = second.permute(0, 2, 1, 3) + second.permute(0, 2, 3, 1)
+    return mean, between + within / task.n
+
+
+def _points(task: SparseLinear) -> Tensor:
+    """Equally likely weights (C, d) with the prior's moments up to the fourth order."""
+    if task.values == "signs" or (task.values == "sphere" and task.s == 1):
+        values = np.array(list(product([-1.0, 1.0], repeat=task.s)))
+    else:
+        require(
+            task.values == "sphere" and task.s == 2,
+            f"values={task.values!r} with s={task.s}: allowed are signs, and sphere with s of 1 "
+            "or 2",
+        )
+        angle = np.pi * np.arange(8) / 4  # eight on the circle: right up to the seventh order
+        values = np.sqrt(2) * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    supports = list(combinations(range(task.d), task.s))
+    points = np.zeros((len(supports), len(values), task.d))
+    for block, support in zip(points, supports, strict=True):
+        block[:, support] = values
+    return torch.from_numpy(points.reshape(-1, task.d))

@@ -1,39 +1,28 @@
-"""Which heads matter: masking any set of them, and the importance of each."""
+"""Which heads matter: the importance of each, masking any set of them, and smaller models."""
 
 import copy
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from itertools import islice
 
 import torch
 from torch import Tensor
 
 from icl.contexts import Contexts
 from icl.errors import choose, require
-from icl.risk import AVERAGES, excess_risk, squared_error
-from icl.transformer import LinearTransformer, Transformer
+from icl.intervals import AVERAGES
+from icl.transformer import Transformer, build
 
 FILLS = ("zero", "mean")
-BLOCK = 64  # contexts at a time: arrays that stay near the processor
+AT_ONCE = 64  # contexts whose heads are masked at a time
+
+# A choice of heads: for every layer, whether each model keeps each head, (M, H).
+Kept = list[Tensor]
 
 
-def mask(model: Transformer, heads: Iterable[tuple[int, int]], fill: str = "zero") -> Transformer:
-    """The model with the given (layer, head) pairs masked, counted from 0; weights are shared.
-
-    A masked head's output becomes zero or, with `fill="mean"`, its mean over the batch of
-    contexts. For linear attention on statistics that is the mean of the linear map a head
-    applies to its token: (x, y) → (−x, −y) leaves that map alone and flips the head's
-    output, so the mean of the output itself is always zero.
-    """
+def mask(model: Transformer, kept: Kept) -> Transformer:
+    """The model with all heads but the kept ones masked to zero; weights are shared."""
     masked = copy.copy(model)
-    masked.fill = choose("fill", fill, FILLS)
-    masked.gates = [gate.clone() for gate in model.gates]
-    counts = model.config.heads
-    for layer, head in heads:
-        require(
-            0 <= layer < len(counts) and 0 <= head < counts[layer],
-            f"head ({layer}, {head}): layers 0 to {len(counts) - 1} have {counts} heads",
-        )
-        masked.gates[layer][:, head] = 0
+    masked.gates = [keep.to(model.embed.weight) for keep in kept]
     return masked
 
 
@@ -89,41 +78,30 @@ class Importance:
         nats = -torch.special.xlogy(share, share).nansum(dim=-1)
         return torch.where(count > 1, nats / count.clamp(min=2).log(), torch.nan)
 
-    @property
-    def smallest_first(self) -> Tensor:
-        """Relative rise for the least important head of the first layer, (M,)."""
-        return self.relative[:, 0].nan_to_num(torch.inf).amin(dim=-1)
-
-    @property
-    def top_later(self) -> Tensor:
-        """Top share in the later layer where it is smallest, (M,)."""
-        require(self.rise.shape[1] > 1, "1 layer: there is no later one")
-        return self.top_share[:, 1:].amin(dim=-1)
-
-    @property
-    def contrast(self) -> Tensor:
-        """Entropy of the first layer minus the mean entropy of the later ones, (M,)."""
-        return self.entropy[:, 0] - self.entropy[:, 1:].mean(dim=-1)
-
 
 @torch.no_grad()
-def importance(model: LinearTransformer, contexts: Contexts, fill: str = "zero") -> Importance:
-    """Mask every head of a model in turn, on the same contexts, as `mask` would.
+def importance(model: Transformer, contexts: Contexts, fill: str = "zero") -> Importance:
+    """Mask every head of a model in turn, on the same contexts.
+
+    A masked head's output becomes zero or, with `fill="mean"`, its mean over the contexts, token
+    by token. Linear attention on statistics has the d+1 basis inputs for tokens, so that is the
+    mean of the linear map that a head applies; the mean of its output itself is always zero,
+    because (x, y) → (−x, −y) flips the output and leaves the map alone.
 
     What a head adds to the hidden states is computed once and taken out again, so that
-    only the layers after it run anew.
+    only what comes after it runs anew.
     """
     choose("fill", fill, FILLS)
     require(all(gate.all() for gate in model.gates), "a model with masked heads: unmask it first")
-    blocks = [contexts[i : i + BLOCK] for i in range(0, len(contexts), BLOCK)]
+    blocks = list(contexts.blocks(AT_ONCE))
     means = _mean_added(model, blocks) if fill == "mean" else None
     found = [_without_each(model, block, means) for block in blocks]
     return Importance(*(torch.cat(risks, dim=-1) for risks in zip(*found, strict=True)))
 
 
-def _mean_added(model: LinearTransformer, blocks: list[Contexts]) -> list[Tensor]:
-    """What every head adds to the hidden states, mean over contexts, (M, 1, H, d+1, D) a layer."""
-    totals = [0.0] * len(model.config.heads)
+def _mean_added(model: Transformer, blocks: list[Contexts]) -> list[Tensor]:
+    """What every head adds to the hidden states, mean over contexts, (M, 1, H, T, D) a layer."""
+    totals = [0.0] * len(model.blocks)
     for block in blocks:
         for layer, x in zip(range(len(totals)), model.hidden(block), strict=False):
             added = model.added_by_heads(block, x, layer)
@@ -132,24 +110,25 @@ def _mean_added(model: LinearTransformer, blocks: list[Contexts]) -> list[Tensor
 
 
 def _without_each(
-    model: LinearTransformer, contexts: Contexts, means: list[Tensor] | None
+    model: Transformer, contexts: Contexts, means: list[Tensor] | None
 ) -> tuple[Tensor, Tensor]:
     """Risk of the whole model (M, B) and without each head in turn (M, L, H, B).
 
     A head's output is replaced by zero or, if given, by its mean.
     """
     counts = model.config.heads
-    full = excess_risk(model, contexts)
+    states = list(islice(model.hidden(contexts), len(counts)))
+    full = model.risk_from(contexts, states[0], 0)
     shape = (model.n_models, len(counts), max(counts), len(contexts))
     masked = full.new_full(shape, torch.nan)
-    for layer, x in zip(range(len(counts)), model.hidden(contexts), strict=False):
+    for layer, (block, x) in enumerate(zip(model.blocks, states, strict=True)):
         added = model.added_by_heads(contexts, x, layer)
         after = x + added.sum(dim=2)
         if means:
             added = added - means[layer]
         for head in range(counts[layer]):
-            weights = model.finish(contexts, after - added[:, :, head], layer + 1)
-            risk = squared_error(weights, contexts)
+            without = block.feed(after - added[:, :, head])
+            risk = model.risk_from(contexts, without, layer + 1)
             require(
                 bool(risk.isfinite().all()),
                 f"n={contexts.task.n}: risks without head ({layer}, {head}) overflow; "
@@ -157,3 +136,52 @@ def _without_each(
             )
             masked[:, layer, head] = risk
     return full, masked
+
+
+def most_important(importance: Importance, counts: tuple[int, ...]) -> Kept:
+    """Keep the counts[l] heads of every layer l whose masking raises the risk most."""
+    return _largest(rises(importance), counts)
+
+
+def rises(importance: Importance) -> list[Tensor]:
+    """The rise of the risk without each head, layer by layer, (M, H) each."""
+    padded = importance.rise.unbind(dim=1)  # with NaN where a layer has fewer heads
+    return [rise[:, ~rise.isnan().all(dim=0)] for rise in padded]
+
+
+def random_heads(model: Transformer, counts: tuple[int, ...], seed: int) -> Kept:
+    """Keep counts[l] heads of every layer l, drawn uniformly for every model."""
+    rng = torch.Generator().manual_seed(seed)
+    draws = [torch.rand(model.n_models, h, generator=rng) for h in model.config.heads]
+    return _largest(draws, counts)
+
+
+def _largest(scores: list[Tensor], counts: tuple[int, ...]) -> Kept:
+    ranks = [score.argsort(dim=1, descending=True).argsort(dim=1) for score in scores]
+    return [rank < count for rank, count in zip(ranks, counts, strict=True)]
+
+
+def prune(model: Transformer, kept: Kept) -> Transformer:
+    """A smaller model that has the kept heads only, and answers as the masked one does."""
+    heads = []
+    for layer, keep in enumerate(kept):
+        counts = keep.sum(dim=1)
+        require(
+            bool((counts == counts[0]).all()) and counts[0] >= 1,
+            f"layer {layer} keeps {counts.tolist()} heads: every model must keep as many, "
+            "and at least one",
+        )
+        heads.append(int(counts[0]))
+    smaller = build(replace(model.config, heads=tuple(heads)), model.n_models)
+    state = model.state_dict()
+    models = torch.arange(model.n_models)[:, None]
+    for layer, keep in enumerate(kept):
+        index = keep.int().argsort(dim=1, descending=True, stable=True)[:, : heads[layer]]
+        for name in ("query", "key", "value", "output"):
+            whole = state[f"blocks.{layer}.{name}.weight"]
+            by_head = whole if name == "output" else whole.movedim(2, 1)
+            chosen = by_head[models, index]
+            chosen = chosen if name == "output" else chosen.movedim(1, 2)
+            state[f"blocks.{layer}.{name}.weight"] = chosen
+    smaller.to(model.embed.weight.dtype).load_state_dict(state)
+    return smaller.requires_grad_(False)

@@ -1,4 +1,8 @@
-"""One layer of linear self-attention: the step it takes, its training watched, its optimum.
+"""One layer of linear self-attention: the best step, in closed form, and the step a layer takes.
+
+The best that a layer can answer is x_qᵀ Γ* b with b = (1/n) Σ x_i y_i. Source: Mahankali et al.
+(2024), who prove what Γ* is on Gaussian data; here for any Σ and any prior. Below, w are the
+weights of the best linear predictor.
 
 A layer's weights are ŵ = Σ_h W_hᵀ G p_h + c: of its matrices only p_h, which makes a token's
 value a number of the answer, and W_h, which scores a key against x_q, reach the answer. With p
@@ -16,17 +20,56 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
+import pandas as pd
 import torch
-from scipy import optimize
 from torch import Tensor
 
 from icl.configuration import Configuration
-from icl.contexts import Contexts, Task
+from icl.contexts import Contexts
 from icl.errors import require
-from icl.risk import Estimate, over_seeds, squared_error
-from icl.theory import moments, one_step_risk, optimal_one_step
-from icl.training import Trainer
+from icl.intervals import over_seeds
+from icl.predictors import squared_error
+from icl.tasks import Task
+from icl.training import Trainer, fresh
 from icl.transformer import LinearTransformer
+
+
+def moments(task: Task) -> tuple[np.ndarray, np.ndarray]:
+    """C = E[b wᵀ] and M = E[b bᵀ], both (d, d), which are all that a risk depends on.
+
+    Given the function, E[x y] = Σ w: the covariance of x times the weights of the best linear
+    predictor. So C = Σ Ω. Of the n² terms of n² b bᵀ, the n (n−1) with two different examples
+    are independent given the function and have the mean Σ Ω Σ each, those with one E[y² x xᵀ]:
+
+        M = (n−1)/n Σ Ω Σ + (1/n) E[y² x xᵀ].
+
+    For linear responses that is (n+1)/n Σ Ω Σ + (tr(ΩΣ) + σ²)/n Σ.
+    """
+    cross = task.sigma @ task.omega
+    return cross, ((task.n - 1) * cross @ task.sigma + task.label_moment) / task.n
+
+
+def one_step_risk(task: Task, gamma: np.ndarray) -> np.ndarray:
+    """Exact mean excess risk of the weights Γ b, for matrices Γ (..., d, d).
+
+    E (Γb − w)ᵀ Σ (Γb − w) = tr Σ (Γ M Γᵀ − 2 Γ C + Ω).
+    """
+    cross, second = moments(task)
+    inner = gamma @ second @ gamma.swapaxes(-1, -2) - 2 * gamma @ cross + task.omega
+    return np.trace(task.sigma @ inner, axis1=-2, axis2=-1)
+
+
+def optimal_one_step(task: Task) -> np.ndarray:
+    """Γ* (d, d), which has the least mean excess risk: the gradient 2 Σ (Γ M − Cᵀ) vanishes.
+
+    Γ* = Cᵀ M⁻¹, with the risk tr(ΣΩ) − tr(Σ Γ* C). For Σ = Ω = I it is one gradient step of
+    rate n/(n + d + 1 + σ²) on the mean loss, for Ω = Σ⁻¹ that rate times Σ⁻¹; for a family of
+    responses f that no rotation changes it is η I with
+
+        η = E|u|² / (E[y² |x|²]/n + (n−1)/n E|u|²),  u = E[x f(x) | f].
+    """
+    cross, second = moments(task)
+    return np.linalg.solve(second, cross).T
 
 
 @torch.no_grad()
@@ -34,12 +77,11 @@ def _products(model: LinearTransformer) -> tuple[Tensor, Tensor]:
     """p_h (M, H, d+1) and W_h (M, H, d+1, d), in float64."""
     config = model.config
     require(
-        len(config.heads) == 1 and config.inputs == "raw" and config.attention == "linear",
+        len(config.heads) == 1 and config.inputs == "raw" and config.collapses,
         f"{config}: allowed is one layer of linear attention on raw inputs",
     )
-    embed, readout = model.embed.double(), model.readout.double()
-    query, key, value, output = (
-        getattr(model, name)[0].double() for name in ("query", "key", "value", "output")
+    query, key, value, output, embed, readout = (
+        maps.weight.double() for maps in (*model.blocks[0].maps(), model.embed, model.readout)
     )
     p = torch.einsum("mad,mdhk,mhkc,mc->mha", embed, value, output, readout)
     w = torch.einsum("mad,mdhk,mchk,mbc->mhab", embed, key, query, embed)
@@ -81,12 +123,6 @@ def excess(model: LinearTransformer, contexts: Contexts) -> Tensor:
     return (steps + squared_error(rest(model, contexts), zero).mean(dim=-1)) / least - 1
 
 
-def digits(model: LinearTransformer, contexts: Contexts) -> tuple[Tensor, Tensor]:
-    """−log₁₀ of the distance of Γ to Γ* and of the `excess`, (M,) each."""
-    gap = distance(effective_step(model), optimal_one_step(contexts.task))
-    return -gap.log10(), -excess(model, contexts).log10()
-
-
 def rate(gamma: Tensor) -> Tensor:
     """η of the multiple of I that is nearest to Γ (..., d, d), (...)."""
     return gamma.diagonal(dim1=-2, dim2=-1).mean(dim=-1)
@@ -119,15 +155,19 @@ class Path:
     matrices: Tensor
     model: LinearTransformer
 
-    def curve(self, measure: Callable[[Tensor], Tensor]) -> list[tuple[int, Estimate]]:
-        """Points (step, estimate over seeds) of a `measure` of Γ, (M, d, d) to (M,)."""
-        found = [over_seeds(measure(gamma)) for gamma in self.matrices]
-        return list(zip(self.steps.tolist(), found, strict=True))
+    def curves(self, measures: dict[str, Callable[[Tensor], Tensor]]) -> pd.DataFrame:
+        """Columns label, step and an estimate over seeds, of measures of Γ, (M, d, d) to (M,)."""
+        rows = [
+            {"label": label, "step": int(step), **vars(over_seeds(measure(gamma)))}
+            for label, measure in measures.items()
+            for step, gamma in zip(self.steps, self.matrices, strict=True)
+        ]
+        return pd.DataFrame(rows)
 
 
 def watch(config: Configuration, seeds: tuple[int, ...], looks: int = 25) -> Path:
     """Train one-layer models and look at their Γ, more often early on than late."""
-    trainer = Trainer(config, seeds)
+    trainer = Trainer(config, seeds, fresh(config, seeds))
     times = config.recipe.steps * np.linspace(0, 1, looks) ** 2
     steps = np.unique(times.round().astype(int))
     matrices = [effective_step(trainer.model)]
@@ -136,27 +176,3 @@ def watch(config: Configuration, seeds: tuple[int, ...], looks: int = 25) -> Pat
             trainer.advance()
         matrices.append(effective_step(trainer.model))
     return Path(torch.from_numpy(steps), torch.stack(matrices), trainer.model)
-
-
-def minimise(task: Task, seed: int) -> np.ndarray:
-    """Γ (d, d) of least exact risk that L-BFGS finds over p_y and W_x, from a random start.
-
-    The risk of Γ = p_y W_xᵀ is a polynomial of degree four in the two, and not convex. With
-    Σ = L Lᵀ, M = N Nᵀ the search is over W_xᵀ = L⁻ᵀ V N⁻¹: in V all directions count alike,
-    and rounding of the risk does not end it early where Σ is far from round.
-    """
-    d = task.d
-    cross, second = moments(task)
-    left, right = np.linalg.cholesky(task.sigma), np.linalg.cholesky(second)
-
-    def step(flat: np.ndarray) -> np.ndarray:
-        return flat[0] * np.linalg.solve(left.T, flat[1:].reshape(d, d)) @ np.linalg.inv(right)
-
-    def risk(flat: np.ndarray) -> tuple[float, np.ndarray]:
-        gamma = step(flat)
-        slope = 2 * left.T @ (gamma @ second - cross.T) @ np.linalg.inv(right).T
-        return one_step_risk(task, gamma), np.append(slope.ravel() @ flat[1:], flat[0] * slope)
-
-    start = np.random.default_rng(seed).standard_normal(1 + d * d) / d
-    options = {"maxiter": 1000, "ftol": 0.0, "gtol": 1e-12}
-    return step(optimize.minimize(risk, start, jac=True, method="L-BFGS-B", options=options).x)

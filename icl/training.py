@@ -1,8 +1,10 @@
 """Training: all seeds of a configuration at once, resumable to the bit."""
 
 import json
+import os
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -10,42 +12,38 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from icl.checkpoints import write_atomically
 from icl.configuration import Configuration, Recipe
-from icl.contexts import draw, draw_queries, stack
+from icl.contexts import draw, generator, stack
 from icl.errors import Failed, Refused, require
-from icl.predictors import LinearPredictor
-from icl.pruning import pruned
-from icl.risk import excess_risk
-from icl.transformer import build
+from icl.predictors import LinearPredictor, excess_risk
+from icl.tasks import Task
+from icl.transformer import Transformer, build
 
 QUERIES = 16  # per context, for models whose query expectation has no closed form
 SAVE_EVERY = 20.0  # seconds of training that a kill can cost
 
 
 class Trainer:
-    """M models of one configuration, one per seed, in training.
+    """M models of one configuration, one per seed, in training from the weights they come with.
 
     Model m sees the contexts of stream `train` and its own seed, so training it alone gives
     the same model up to rounding. `losses` is the history (steps, M) of batch excess risks.
     """
 
-    def __init__(self, config: Configuration, seeds: tuple[int, ...], device: str = "cpu"):
+    def __init__(self, config: Configuration, seeds: tuple[int, ...], model: Transformer):
         require(
             len(seeds) > 0 and len(set(seeds)) == len(seeds),
             f"seeds={tuple(seeds)}: at least one seed is needed, and each only once",
         )
-        self.config, self.seeds = config, tuple(seeds)
-        recipe = config.recipe
-        if config.start:
-            self.model = pruned(config.start, config.architecture, seeds).requires_grad_(True)
-        else:
-            self.model = build(config.architecture, len(seeds))
-            self.model.initialise(seeds, recipe.init_scale)
-        self.model.to(device)
-        self.optimiser = _optimiser(recipe, self.model.parameters())
+        require(
+            model.config == config.architecture and model.n_models == len(seeds),
+            f"{model.n_models} models of {model.config}: the configuration wants {len(seeds)} of "
+            f"{config.architecture}",
+        )
+        self.config, self.seeds, self.model = config, tuple(seeds), model.requires_grad_(True)
+        self.optimiser = _optimiser(config.recipe, model.ordered())
         self.step, self.seconds = 0, 0.0
-        self.losses = torch.full((recipe.steps, len(seeds)), torch.nan)
+        self.losses = torch.full((config.recipe.steps, len(seeds)), torch.nan)
 
     def advance(self) -> Tensor:
         """Take one step; return the excess risk (M,) of its batches, before the step."""
@@ -61,7 +59,7 @@ class Trainer:
                 f"step {self.step}: the loss of seeds {bad} is not finite; lower lr={recipe.lr}"
             )
         loss.sum().backward()  # the models share no weights: each gets its own gradient
-        clip_per_model(list(self.model.parameters()), recipe.clip)
+        clip_per_model(self.model.ordered(), recipe.clip)
         self.optimiser.step()
         self.losses[self.step] = loss.detach().cpu()
         self.step += 1
@@ -69,14 +67,19 @@ class Trainer:
         return self.losses[self.step - 1]
 
     def _loss(self) -> Tensor:
-        task, batch = self.config.task, self.config.recipe.batch
-        linear = isinstance(self.model, LinearPredictor)
+        queries = 0 if isinstance(self.model, LinearPredictor) else QUERIES
+        task, batch = self._task(), self.config.recipe.batch
         keys = [("train", seed, self.step) for seed in self.seeds]
-        contexts = stack([draw(task, batch, *key, tokens=not linear) for key in keys])
-        queries = None
-        if not linear:
-            queries = torch.stack([draw_queries(task, batch, QUERIES, *key) for key in keys])
-        return excess_risk(self.model, contexts, queries).mean(dim=-1)
+        contexts = stack([draw(task, batch, *key, queries=queries) for key in keys])
+        return excess_risk(self.model, contexts).mean(dim=-1)
+
+    def _task(self) -> Task:
+        """The task of this step: with a range of lengths, all models draw the same n."""
+        if not self.config.recipe.lengths:
+            return self.config.task
+        low, high = self.config.recipe.lengths
+        rng = generator("train", 0, self.step).spawn(2)[1]  # numbers no context is drawn from
+        return replace(self.config.task, n=int(rng.integers(low, high, endpoint=True)))
 
     def save(self, path: Path) -> None:
         """Write the whole state; a kill at any instant leaves the old file or the new one."""
@@ -125,11 +128,16 @@ def _optimiser(recipe: Recipe, parameters: Iterable[Tensor]) -> torch.optim.Opti
     return kind(parameters, betas=recipe.betas, **shared)
 
 
+def fresh(config: Configuration, seeds: tuple[int, ...]) -> Transformer:
+    """Models with weights drawn from their seeds, as the recipe says."""
+    require(config.start is None, f"start={config.start}: these models start from another's weights")
+    model = build(config.architecture, len(seeds))
+    return model.initialise(seeds, config.recipe.init_scale)
+
+
 def train(
-    config: Configuration,
-    seeds: tuple[int, ...],
+    trainer: Trainer,
     state: Path | None = None,
-    device: str = "cpu",
     report: Callable[[int, Tensor], None] | None = None,
 ) -> Trainer:
     """Train to the end. With `state`, resume from that file if it exists and keep it current.
@@ -137,11 +145,10 @@ def train(
     `report(step, losses)` is called after every step. An interrupted and resumed run ends
     with the same bits as an uninterrupted one on the same machine and number of threads.
     """
-    trainer = Trainer(config, seeds, device)
     if state and state.exists():
         trainer.restore(state)
     saved = time.monotonic()
-    while trainer.step < config.recipe.steps:
+    while trainer.step < trainer.config.recipe.steps:
         losses = trainer.advance()
         if report:
             report(trainer.step, losses)
@@ -151,6 +158,14 @@ def train(
     if state:
         trainer.save(state)
     return trainer
+
+
+def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` fill a temporary file beside `path`, then move it into place."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    write(temporary)
+    os.replace(temporary, path)
 
 
 @torch.no_grad()

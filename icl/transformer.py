@@ -1,25 +1,29 @@
-"""Attention-only multi-head transformers, many models of one architecture side by side.
+"""Multi-head transformers built of blocks, many models of one architecture side by side.
 
 A token is e = [x, y], the query's is [x_q, 0]. With h the hidden state of a token,
 
     h_0 = W_E e,   h ← h + Σ_heads O_h Σ_{i ≤ n} a_h(h, h_i) V_h h_i,   ŷ = <w_out, h_L>,
 
-where the sum over i runs over the context's examples only: a query is never a key. The
-attention weight a_h(h, h_i) is (1/n) <Q_h h, K_h h_i> (linear), (1/n) max(0, <Q_h h, K_h h_i>)
-(relu), or a softmax over i of <Q_h h, K_h h_i> / √k (softmax).
+where the sum over i runs over the context's examples only: a query is never a key. The weight
+a_h(h, h_i) is (1/n) <Q_h h, K_h h_i> (linear), (1/n) max(0, <Q_h h, K_h h_i>) (relu), or a
+softmax over i of <Q_h h, K_h h_i> / √k (softmax). With `norm` heads and MLP read layer-normalised
+states; with `mlp` a layer of 4D GELU units adds to the state after the heads of every layer.
 """
 
+import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
+from icl.blocks import ATTENTION, Attention, Block, Maps, through_state
 from icl.contexts import Contexts
 from icl.errors import choose, require
-from icl.predictors import LinearPredictor, Predictor
+from icl.predictors import LinearPredictor, Predictor, asked, mean_error, squared_error
 
-ATTENTION = ("linear", "relu", "softmax")
 INPUTS = ("raw", "preprocessed", "scaled")
 
 
@@ -39,6 +43,8 @@ class Architecture:
     d_model: int = 32
     attention: str = "linear"
     inputs: str = "raw"
+    norm: bool = False
+    mlp: bool = False
 
     def __post_init__(self):
         object.__setattr__(self, "heads", tuple(self.heads))
@@ -51,180 +57,173 @@ class Architecture:
         for name in ("d", "d_head", "d_model"):
             require(getattr(self, name) >= 1, f"{name}={getattr(self, name)}: must be at least 1")
 
+    @property
+    def collapses(self) -> bool:
+        """Is every layer linear in its token, given the context?"""
+        return self.attention == "linear" and not self.norm and not self.mlp
+
 
 class Transformer(nn.Module, Predictor):
     """M models of one architecture; works on tokens, with any attention.
 
-    Parameters, all with a leading axis over models: `embed` (M, d+1, D); per layer `query`,
-    `key`, `value` (M, D, H, k) and `output` (M, H, k, D); `readout` (M, D). A gate per head,
-    `gates[layer]` (M, H), is 1 where the head works; where it is 0 the head's output is
-    replaced by zero or, with `fill = "mean"`, by its mean over the batch of contexts.
+    Weights, all with a leading axis over models: `embed` (M, d+1, D); per block `query`, `key`,
+    `value` (M, D, H, k) and `output` (M, H, k, D); `readout` (M, D). A gate per head,
+    `gates[layer]` (M, H), is 1 where the head works and 0 where it is masked.
     """
 
     def __init__(self, config: Architecture, n_models: int = 1):
         super().__init__()
-        self.config, self.n_models, self.fill = config, n_models, "zero"
-        d_model, k = config.d_model, config.d_head
+        self.config, self.n_models = config, n_models
+        self.embed = Maps(n_models, (config.d + 1,), (config.d_model,))
+        shape = config.d_head, config.norm, config.mlp
+        self.blocks = nn.ModuleList(
+            Block(n_models, config.d_model, heads, *shape) for heads in config.heads
+        )
+        self.readout = Maps(n_models, (config.d_model,), ())
+        self.gates = [torch.ones(n_models, heads) for heads in config.heads]
 
-        def empty(*shape: int) -> nn.Parameter:
-            return nn.Parameter(torch.empty(n_models, *shape))
+    def ordered(self) -> list[nn.Parameter]:
+        """All parameters, matrices kind by kind and then the rest.
 
-        self.embed = empty(config.d + 1, d_model)
-        self.query = nn.ParameterList(empty(d_model, h, k) for h in config.heads)
-        self.key = nn.ParameterList(empty(d_model, h, k) for h in config.heads)
-        self.value = nn.ParameterList(empty(d_model, h, k) for h in config.heads)
-        self.output = nn.ParameterList(empty(h, k, d_model) for h in config.heads)
-        self.readout = empty(d_model)
-        self.gates = [torch.ones(n_models, h) for h in config.heads]
+        This order is part of what a seed means: weights are drawn and gradients summed in it.
+        """
+        weights = [maps.weight for maps in self._maps()]
+        known = set(map(id, weights))
+        return weights + [p for p in self.parameters() if id(p) not in known]
+
+    def _maps(self) -> list[Maps]:
+        kinds = zip(*(block.maps() for block in self.blocks), strict=True)
+        return [self.embed, *chain.from_iterable(kinds), self.readout]
 
     @torch.no_grad()
     def initialise(self, seeds: tuple[int, ...], scale: float) -> "Transformer":
-        """Draw model m's weights from N(0, scale²/fan_in) with seeds[m] alone."""
+        """Draw model m's matrices from N(0, scale²/fan_in) with seeds[m] alone."""
         for m, seed in enumerate(seeds):
             rng = torch.Generator().manual_seed(seed)
-            for name, parameter in self.named_parameters():
-                model = parameter[m]
-                fan_in = model[..., 0].numel() if name.startswith("output") else model.shape[0]
-                model.copy_(torch.randn(model.shape, generator=rng) * scale / fan_in**0.5)
+            for maps in self._maps():
+                maps.draw(m, rng, scale)
         return self
 
-    def predict(self, contexts: Contexts, queries: Tensor) -> Tensor:
-        """Answers (M, B, q) to the queries (B, q, d), computed token by token."""
-        *_, hidden = self.hidden_tokens(contexts, queries)
-        queries_only = hidden[:, :, -queries.shape[-2] :]
-        return torch.einsum("mbqd,md->mbq", queries_only, self.readout)
+    def predict(self, contexts: Contexts) -> Tensor:
+        return self.finish(contexts, self.start(contexts))
 
-    def hidden_tokens(self, contexts: Contexts, queries: Tensor) -> Iterator[Tensor]:
-        """Hidden states (M, B, n+q, D) of examples, then queries, before and after each layer."""
+    def hidden(self, contexts: Contexts) -> Iterator[Tensor]:
+        """States (M, B, T, D) of all tokens, before and after each layer: examples, then queries."""
+        x = self.start(contexts)
+        yield x
+        for layer in range(len(self.blocks)):
+            x = self._layer(layer, x, self._reading(contexts))
+            yield x
+
+    def added_by_heads(self, contexts: Contexts, x: Tensor, layer: int) -> Tensor:
+        """What each head of `layer` adds to its input x, (M, B, H, T, D)."""
+        block = self.blocks[layer]
+        z = block.heads(x, *self._reading(contexts))
+        return torch.einsum("mbthk,mhkd->mbhtd", z, block.output.weight)
+
+    def finish(self, contexts: Contexts, x: Tensor, layer: int = 0) -> Tensor:
+        """Answers (M, B, q) from the states x that enter `layer`, as `hidden` yields them."""
+        for later in range(layer, len(self.blocks)):
+            x = self._layer(later, x, self._reading(contexts))
+        return self.readout(x[:, :, contexts.tokens.shape[-2] :])
+
+    def risk_from(self, contexts: Contexts, x: Tensor, layer: int) -> Tensor:
+        """Excess risk (M, B) if states x enter `layer`."""
+        return mean_error(self.finish(contexts, x, layer), contexts)
+
+    def start(self, contexts: Contexts) -> Tensor:
+        """States of all tokens before the first layer, (M, B, T, D)."""
         require(
             contexts.tokens is not None,
             f"contexts without tokens: {self.config.attention} attention on tokens needs "
-            "contexts drawn with tokens=True",
+            "contexts drawn with queries=1 or more",
         )
-        n = contexts.tokens.shape[-2]
-        unlabelled = torch.nn.functional.pad(queries, (0, 1))
-        tokens = torch.cat([contexts.tokens, unlabelled.to(contexts.tokens)], dim=-2)
-        tokens = _with_models(tokens, 3).to(self.embed) * self._scale(contexts).unsqueeze(-2)
-        x = project(tokens, self.embed)
-        average = 1 if self.config.attention == "softmax" else n
-        yield x
-        for layer in range(len(self.config.heads)):
-            x = x + self._layer(layer, x, x[:, :, :n], lambda values: values / average)
-            yield x
+        unlabelled = functional.pad(asked(contexts), (0, 1))
+        tokens = torch.cat([contexts.tokens, unlabelled], dim=-2)
+        tokens = _with_models(tokens, 3).to(self.embed.weight)
+        return self.embed(tokens * self._scale(contexts).unsqueeze(-2))
 
     def _scale(self, contexts: Contexts) -> Tensor:
         """What the entries of a token [x, y] are multiplied with, (M or 1, B or 1, d+1)."""
         if self.config.inputs == "raw":
-            return self.embed.new_ones(1, 1, self.config.d + 1)
-        r = _with_models(contexts.xy, 2).to(self.embed)
+            return self.embed.weight.new_ones(1, 1, self.config.d + 1)
+        r = _with_models(contexts.xy, 2).to(self.embed.weight)
         if self.config.inputs == "scaled":
             r = self.config.d**0.5 * r / r.norm(dim=-1, keepdim=True)
-        return torch.nn.functional.pad(r, (0, 1), value=1.0)
+        return functional.pad(r, (0, 1), value=1.0)
 
-    def _layer(self, layer: int, x: Tensor, keys: Tensor, mix: Callable) -> Tensor:
-        """What a layer adds to x (M, B, T, D); the values of `keys` go through `mix`."""
-        z = self._heads(layer, x, keys, mix)
-        gate = self.gates[layer].to(z)[:, None, None, :, None]
-        replacement = z.mean(dim=1, keepdim=True) if self.fill == "mean" else 0
-        z = gate * z + (1 - gate) * replacement
-        return project(z.flatten(3), self.output[layer].flatten(1, 2))
+    def _reading(self, contexts: Contexts) -> tuple[slice, Attention]:
+        """Which tokens are keys, and how the others attend to them."""
+        return slice(contexts.tokens.shape[-2]), ATTENTION[self.config.attention]
 
-    def _heads(self, layer: int, x: Tensor, keys: Tensor, mix: Callable) -> Tensor:
-        """Every head's output before its output matrix, (M, B, T, H, k)."""
-        q, k = project(x, self.query[layer]), project(keys, self.key[layer])
-        v = mix(project(keys, self.value[layer]))
-        if self.config.attention == "linear":
-            # Associativity: a k×k state per head instead of T×T scores.
-            state = torch.einsum("mbthk,mbthj->mbhkj", k, v)
-            return torch.einsum("mbthk,mbhkj->mbthj", q, state)
-        scores = torch.einsum("mbqhk,mbthk->mbhqt", q, k)
-        if self.config.attention == "softmax":
-            attention = (scores / self.config.d_head**0.5).softmax(dim=-1)
-        else:
-            attention = scores.relu()
-        return torch.einsum("mbhqt,mbthk->mbqhk", attention, v)
+    def _layer(self, layer: int, x: Tensor, reading: tuple[slice, Attention]) -> Tensor:
+        block, gate = self.blocks[layer], self.gates[layer].to(x)
+        z = gate[:, None, None, :, None] * block.heads(x, *reading)
+        return block.feed(x + block.output(z))
 
 
-class LinearTransformer(Transformer, LinearPredictor):
+class LinearTransformer(LinearPredictor, Transformer):
     """Linear attention, on Gram statistics: the cost of an answer does not depend on n.
 
     Every layer is linear in the token given the context, so h = A e for every token, with
     one matrix A (D, d+1) per context. Its columns are the hidden states of the d+1 basis
-    tokens, so the layers run on those T = d+1 tokens, and the sum over examples becomes
-    Σ_st G_st v_s k_tᵀ with the Gram matrix G.
+    tokens, so the layers run on those T = d+1 tokens, `hidden` yields Aᵀ, and the sum over
+    examples becomes Σ_st G_st v_s k_tᵀ with the Gram matrix G.
     """
 
     def weights(self, contexts: Contexts) -> Tensor:
         """ŵ (M, B, d), by way of the statistics alone."""
-        return self.finish(contexts, self._start(contexts))
+        return self.finish(contexts, self.start(contexts))
+
+    def on_tokens(self) -> Transformer:
+        """The same models, weights shared, that work token by token."""
+        twin = copy.copy(self)
+        twin.__class__ = Transformer
+        return twin
 
     def finish(self, contexts: Contexts, x: Tensor, layer: int = 0) -> Tensor:
-        """ŵ (M, B, d) from the hidden states x that enter `layer`, as `hidden` yields them."""
+        """ŵ (M, B, d) from the states x that enter `layer`, as `hidden` yields them."""
+        reading, last = self._reading(contexts), len(self.blocks) - 1
+        for middle in range(layer, last):
+            x = self._layer(middle, x, reading)
+        read = self._read_last(x, self._mixer(contexts)) if layer <= last else self.readout(x)
+        return read[..., :-1]
+
+    def risk_from(self, contexts: Contexts, x: Tensor, layer: int) -> Tensor:
+        return squared_error(self.finish(contexts, x, layer), contexts)
+
+    def start(self, contexts: Contexts) -> Tensor:
+        """States of the basis tokens before the first layer, (M, B or 1, d+1, D)."""
+        return self.embed.weight.unsqueeze(1) * self._scale(contexts).unsqueeze(-1)
+
+    def _reading(self, contexts: Contexts) -> tuple[slice, Attention]:
         mix = self._mixer(contexts)
-        last = len(self.config.heads) - 1
-        # The last layer's output is not needed, but for the mean of each head's.
-        whole = last if self.fill == "zero" else last + 1
-        for middle in range(layer, whole):
-            x = x + self._layer(middle, x, x, mix)
-        if max(layer, whole) <= last:
-            return self._read(last, x, mix)[..., :-1]
-        return torch.einsum("mbtd,md->mbt", x, self.readout)[..., :-1]
+        return slice(None), lambda q, k, v: through_state(q, k, mix(v))
 
-    def added_by_heads(self, contexts: Contexts, x: Tensor, layer: int) -> Tensor:
-        """What each head of `layer` adds to its input x, (M, B, H, d+1, D)."""
-        z = self._heads(layer, x, x, self._mixer(contexts))
-        return torch.einsum("mbthk,mhkd->mbhtd", z, self.output[layer])
-
-    def predict(self, contexts: Contexts, queries: Tensor) -> Tensor:
-        """Answers (M, B, q) to the queries (B, q, d), from the statistics."""
-        return LinearPredictor.predict(self, contexts, queries)
-
-    def predict_tokens(self, contexts: Contexts, queries: Tensor) -> Tensor:
-        """The same answers, computed token by token."""
-        return Transformer.predict(self, contexts, queries)
-
-    def hidden(self, contexts: Contexts) -> Iterator[Tensor]:
-        """Aᵀ (M, B, d+1, D) before and after each layer: hidden states of the basis tokens."""
-        mix = self._mixer(contexts)
-        x = self._start(contexts)
-        yield x
-        for layer in range(len(self.config.heads)):
-            x = x + self._layer(layer, x, x, mix)
-            yield x
-
-    def _start(self, contexts: Contexts) -> Tensor:
-        """Hidden states of the basis tokens before the first layer, (M, B or 1, d+1, D)."""
-        return self.embed.unsqueeze(1) * self._scale(contexts).unsqueeze(-1)
-
-    def _mixer(self, contexts: Contexts) -> Callable:
-        gram = _with_models(contexts.gram, 3).to(self.embed)
+    def _mixer(self, contexts: Contexts) -> Callable[[Tensor], Tensor]:
+        gram = _with_models(contexts.gram, 3).to(self.embed.weight)
         return lambda values: (gram @ values.flatten(3)).unflatten(3, values.shape[3:])
 
-    def _read(self, layer: int, x: Tensor, mix: Callable) -> Tensor:
-        """The read-out of x after `layer`, (M, B, T), without building that layer's output.
+    def _read_last(self, x: Tensor, mix: Callable[[Tensor], Tensor]) -> Tensor:
+        """The read-out of x after the last layer, (M, B, T), without building its output.
 
         The answer is read through one vector, so a head's values shrink to one number per
         token, u = V O w_out, and the layer to one direction Σ_h Q_h K_hᵀ xᵀ G (x u_h).
         """
-        output = self.output[layer] * self.gates[layer].to(x)[..., None, None]
-        u = torch.einsum("mdhk,mhkc,mc->mdh", self.value[layer], output, self.readout)
-        values = mix(project(x, u))
+        block, readout = self.blocks[-1], self.readout.weight
+        output = block.output.weight * self.gates[-1].to(x)[..., None, None]
+        u = torch.einsum("mdhk,mhkc,mc->mdh", block.value.weight, output, readout)
+        rows = x.flatten(1, 2)
+        values = mix((rows @ u).view(len(u), *x.shape[1:3], -1))
         direction = torch.einsum("mbth,mbtd->mbhd", values, x)
-        direction = torch.einsum("mbhd,mdhk->mbhk", direction, self.key[layer])
-        direction = torch.einsum("mbhk,mdhk->mbd", direction, self.query[layer])
-        return torch.einsum("mbtd,mbd->mbt", x, self.readout[:, None] + direction)
+        direction = torch.einsum("mbhd,mdhk->mbhk", direction, block.key.weight)
+        direction = torch.einsum("mbhk,mdhk->mbd", direction, block.query.weight)
+        return torch.einsum("mbtd,mbd->mbt", x, readout[:, None] + direction)
 
 
 def build(config: Architecture, n_models: int = 1) -> Transformer:
-    """A model of this architecture, on statistics where its attention allows it."""
-    kind = LinearTransformer if config.attention == "linear" else Transformer
-    return kind(config, n_models)
-
-
-def project(x: Tensor, weight: Tensor) -> Tensor:
-    """x (M, B, T, D) times weight (M, D, ...) gives (M, B, T, ...), as one product per model."""
-    out = x.flatten(1, 2) @ weight.flatten(2)
-    return out.view(len(out), *x.shape[1:3], *weight.shape[2:])
+    """A model of this architecture, on statistics where its layers allow it."""
+    return (LinearTransformer if config.collapses else Transformer)(config, n_models)
 
 
 def _with_models(x: Tensor, ndim: int) -> Tensor:

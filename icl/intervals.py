@@ -1,4 +1,4 @@
-"""Excess risk, its interval over contexts, paired comparisons, and intervals over seeds."""
+"""Estimates with their 95 % intervals: over contexts, over seeds, paired, of ratios and slopes."""
 
 from dataclasses import dataclass
 
@@ -7,9 +7,7 @@ import torch
 from scipy.special import stdtrit
 from torch import Tensor
 
-from icl.contexts import Contexts
 from icl.errors import choose, require
-from icl.predictors import LinearPredictor, Predictor
 
 RESAMPLES = 2000
 AVERAGES = {"mean": torch.mean, "median": lambda x, dim: x.quantile(0.5, dim=dim)}
@@ -17,43 +15,24 @@ AVERAGES = {"mean": torch.mean, "median": lambda x, dim: x.quantile(0.5, dim=dim
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean with its 95 % interval, and the median; risks are in squared label units."""
+    """A value with its 95 % interval, and the median of what it was estimated from.
 
-    mean: float
+    Risks are in squared label units. `vars(estimate)` are four columns of a table.
+    """
+
+    value: float
     low: float
     high: float
     median: float
 
     def __str__(self) -> str:
-        values = (self.mean, self.low, self.high)
+        values = (self.value, self.low, self.high)
         if max(map(abs, values)) < 1e4:
-            mean, low, high = (f"{round(x, 3) + 0.0:.3f}" for x in values)  # no −0
+            value, low, high = (f"{round(x, 3) + 0.0:.3f}" for x in values)  # no −0
         else:
-            mean, low, high = (f"{x:.1e}" for x in values)
-        text = f"{mean} [{low}, {high}]"
+            value, low, high = (f"{x:.1e}" for x in values)
+        text = f"{value} [{low}, {high}]"
         return text.replace("-", "\N{MINUS SIGN}").replace(" ", "\N{NO-BREAK SPACE}")
-
-
-def excess_risk(predictor: Predictor, contexts: Contexts, queries: Tensor | None = None) -> Tensor:
-    """Excess risk in every context, (..., B), in squared label units.
-
-    The excess risk is E_x[(answer(x) − <w, x>)²]; the noise of the query's own label is not
-    part of it. For a linear predictor it is (ŵ − w)ᵀ Σ (ŵ − w); any other one is averaged
-    over the given `queries` (B, q, d).
-    """
-    if isinstance(predictor, LinearPredictor):
-        return squared_error(predictor.weights(contexts), contexts)
-    require(queries is not None, "queries=None: a predictor without weights needs queries")
-    answers = predictor.predict(contexts, queries)
-    truth = torch.einsum("...bqd,...bd->...bq", queries, contexts.w)
-    return (answers - truth.to(answers)).square().mean(dim=-1)
-
-
-def squared_error(weights: Tensor, contexts: Contexts) -> Tensor:
-    """(ŵ − w)ᵀ Σ (ŵ − w), (..., B), of weight vectors ŵ (..., B, d)."""
-    error = weights - contexts.w.to(weights)
-    sigma = torch.from_numpy(contexts.task.sigma).to(error)
-    return ((error @ sigma) * error).sum(dim=-1)
 
 
 def summarise(risks: Tensor, seed: int = 0) -> Estimate:
@@ -94,7 +73,7 @@ def geometric(values: Tensor) -> Estimate:
     For positive values that differ by orders of magnitude from seed to seed.
     """
     logs = over_seeds(values.double().log())
-    return Estimate(*(float(np.exp(x)) for x in (logs.mean, logs.low, logs.high, logs.median)))
+    return Estimate(*(float(np.exp(x)) for x in vars(logs).values()))
 
 
 def estimate(risks: Tensor, average: str = "mean") -> Estimate:

@@ -1,0 +1,119 @@
+"""Gradient descent on least squares, plain and preprocessed, step by step and in closed form."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from icl.contexts import Contexts
+from icl.errors import require
+from icl.predictors import LinearPredictor
+
+AT_ONCE = 32  # contexts whose risks are summed at a time
+
+
+class Spectrum:
+    """All rates and steps of gradient descent on features scale ∘ x, `scale` (..., B, d), from 0.
+
+    With H = diag(scale) XX diag(scale) = V diag(λ) Vᵀ and c = Vᵀ (scale ∘ XY), the weights
+    after t steps are scale ∘ V g, g = (1 − (1 − rate λ)^t) c / λ. Directions with λ = 0 have
+    c = 0 and stay at 0. Rates are multiples of 1/λ_max if `relative`.
+    """
+
+    def __init__(self, contexts: Contexts, scale: Tensor, relative: bool):
+        values, basis = torch.linalg.eigh(scale[..., :, None] * contexts.xx * scale[..., None, :])
+        inner = ((scale * contexts.xy)[..., None, :] @ basis)[..., 0, :]
+        limit = torch.where(values > 1e-12 * values[..., -1:], inner / values, 0.0)
+        self.contexts = contexts
+        self.limit = scale[..., :, None] * basis * limit[..., None, :]  # (..., B, d, d)
+        self.values = values / values[..., -1:].clamp(min=1e-30) if relative else values
+
+    def weights(self, rate: float, steps: int) -> Tensor:
+        """The weights after so many steps, (..., B, d)."""
+        share = 1 - (1 - rate * self.values) ** steps
+        return (self.limit @ share[..., None])[..., 0]
+
+    def risks(self, rates: Tensor, steps: tuple[int, ...]) -> Tensor:
+        """Mean excess risks (steps, rates) of one batch (B,); infinite where they overflow."""
+        root = torch.linalg.cholesky(torch.from_numpy(self.contexts.task.sigma))
+        out = root.T @ self.limit
+        target = (self.contexts.w @ root)[..., None]
+        total = torch.zeros(len(steps), len(rates), dtype=out.dtype)
+        for block in torch.arange(len(out)).split(AT_ONCE):
+            left = 1 - rates * self.values[block, :, None]
+            for row, t in zip(total, steps, strict=True):
+                error = torch.baddbmm(target[block], out[block], left**t - 1)
+                row += error.square_().sum(dim=(0, 1))
+        return (total / len(out)).nan_to_num(torch.inf, posinf=torch.inf)
+
+
+class GradientDescent(LinearPredictor):
+    """`steps` steps on (1/2n) Σ (y_i − <u, x_i>)², from u = 0.
+
+    `rate` is the step size or, if `relative`, a multiple of 1/λ_max of the matrix that the
+    steps descend on, context by context.
+    """
+
+    def __init__(self, steps: int, rate: float, relative: bool = False):
+        require(steps >= 1, f"steps={steps}: at least one step is needed")
+        self.steps, self.rate, self.relative = steps, rate, relative
+
+    def weights(self, contexts: Contexts) -> Tensor:
+        if not self.rescales:
+            return self.solved(contexts).weights(self.rate, self.steps)
+        *_, last = self.iterates(contexts)
+        return last
+
+    def iterates(self, contexts: Contexts) -> Iterator[Tensor]:
+        """The weights after every step, (..., B, d)."""
+        u, scale = torch.zeros_like(contexts.xy), None
+        for _ in range(self.steps):
+            residual = contexts.xy - torch.einsum("...ij,...j->...i", contexts.xx, u)
+            if scale is None or self.rescales:
+                scale = self.scale(u, residual)
+                rate = self._rate(contexts, scale)
+            u = u + rate * scale.square() * residual
+            yield u
+
+    rescales = False
+
+    def solved(self, contexts: Contexts) -> Spectrum:
+        """The descent in closed form, for any rate and number of steps."""
+        scale = self.scale(torch.zeros_like(contexts.xy), contexts.xy)
+        return Spectrum(contexts, scale, self.relative)
+
+    def scale(self, u: Tensor, residual: Tensor) -> Tensor:
+        """What multiplies the features, (..., B, d): from the weights u before the step, and
+        the correlations (1/n) Σ x_i (y_i − <u, x_i>) that they leave.
+        """
+        return torch.ones_like(residual)
+
+    def _rate(self, contexts: Contexts, scale: Tensor) -> Tensor | float:
+        if not self.relative:
+            return self.rate
+        seen = scale[..., :, None] * contexts.xx * scale[..., None, :]
+        return self.rate / torch.linalg.eigvalsh(seen)[..., -1:].clamp(min=1e-30)
+
+
+class PreprocessedGD(GradientDescent):
+    """Gradient descent on preprocessed inputs x̃ = r̂ ∘ x, r̂ = (1/n) Σ x_i y_i.
+
+    Algorithm 1 of Chen et al. (2024). In the coordinates of x it is gradient descent with
+    the preconditioner diag(r̂²), so a feature that correlates with the labels moves first.
+    """
+
+    def scale(self, u: Tensor, residual: Tensor) -> Tensor:
+        return residual  # before the first step, u = 0: r̂ itself
+
+
+class ReweightedGD(GradientDescent):
+    """Gradient descent that preprocesses again before every step.
+
+    The features are scaled by u + (1/n) Σ x_i (y_i − <u, x_i>): the current weights, corrected
+    by the correlations they leave. At u = 0 that is r̂, the first layer's preprocessing.
+    """
+
+    rescales = True
+
+    def scale(self, u: Tensor, residual: Tensor) -> Tensor:
+        return u + residual

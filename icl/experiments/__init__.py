@@ -1,0 +1,28 @@
+"""The book's experiments, a file per chapter: the models it needs, its claims, and `run`.
+
+`PLANS` names the models to train, `CLAIMS` says what decides, and `run(…)` takes the chapter's
+parameters and returns one result, with tables, verdicts and methods that draw its figures.
+"""
+
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+
+from icl.configuration import Plan
+
+SHARED = ("models", "comparison")  # what experiments may import of one another's wing
+
+
+def experiments() -> dict[str, ModuleType]:
+    """Every experiment by the name of its chapter."""
+    names = sorted(path.stem for path in Path(__file__).parent.glob("[a-z]*.py"))
+    return {
+        name.replace("_", "-"): import_module(f"{__name__}.{name}")
+        for name in names
+        if name not in SHARED
+    }
+
+
+def plans() -> dict[str, Plan]:
+    """Every model that an experiment needs, by the name of its file."""
+    return {name: plan for found in experiments().values() for name, plan in found.PLANS.items()}

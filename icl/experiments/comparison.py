@@ -1,0 +1,114 @@
+"""What several experiments compare alike: models with baselines, and layers with the best step."""
+
+from dataclasses import dataclass
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from icl.checkpoints import Checkpoint
+from icl.claims import Criterion
+from icl.contexts import Contexts, draw
+from icl.estimators import ESTIMATORS, NAIVE
+from icl.intervals import compare, estimate
+from icl.one_layer import distance, effective_step, excess, optimal_one_step
+from icl.predictors import Predictor, excess_risk
+from icl.tasks import SparseLinear
+from icl.transformer import LinearTransformer
+
+REFERENCES = ("ridge", "lasso", "Bayes")  # what bounds a good answer
+BASELINES = ("GD", *REFERENCES)
+
+
+def better_naive(risks: dict[str, Tensor]) -> Tensor:
+    """Of gradient descent and ridge the risks (..., B) of the one with the smaller mean."""
+    both = torch.stack([risks[name] for name in NAIVE])
+    best = both.mean(dim=-1).argmin(dim=0)
+    return both.gather(0, best[None, ..., None].expand(1, *both.shape[1:]))[0]
+
+
+# A trained layer with the contexts that its risk is measured on.
+Layer = tuple[LinearTransformer, Contexts]
+
+
+def closeness(layer: Layer) -> Tensor:
+    """−log₁₀ of the relative distance of Γ to Γ*, (M,)."""
+    model, contexts = layer
+    return -distance(effective_step(model), optimal_one_step(contexts.task)).log10()
+
+
+def tightness(layer: Layer) -> Tensor:
+    """−log₁₀ of the fraction by which the risk exceeds the least of a single layer, (M,)."""
+    return -excess(*layer).log10()
+
+
+AT_OPTIMUM = Criterion(
+    "−log₁₀ of the relative distance between the trained Γ and Γ\\*",
+    closeness,
+    1.3,
+    "That is a distance of 0.05, where an answer of zero has 1, and a step of rate 1, as exact "
+    "gradient descent would suggest, has 0.31 at d = 8, n = 32 and noise 1.",
+)
+LEAST_RISK = Criterion(
+    "−log₁₀ of the excess of the trained layer's risk over the least risk of a single layer, as "
+    "a fraction of it",
+    tightness,
+    3.0,
+    "That is an excess of 0.1 %, below which nothing is left to gain.",
+)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Evaluation contexts of one task, and the risk (B,) of every tuned baseline on them."""
+
+    contexts: Contexts
+    baselines: dict[str, Tensor]
+
+    @classmethod
+    def on(cls, task: SparseLinear, count: int, seed: int, queries: int = 0) -> "Comparison":
+        """Draw `count` contexts of stream `evaluate`; the baselines are tuned on their own.
+
+        Models that need tokens need `queries` to be answered.
+        """
+        contexts = draw(task, count, "evaluate", seed, queries=queries)
+        tuned = {name: ESTIMATORS[name].tuned(task) for name in BASELINES}
+        return cls(contexts, {name: excess_risk(e, contexts) for name, e in tuned.items()})
+
+    def risk(self, predictor: Predictor) -> Tensor:
+        """Excess risk of a predictor in every context, (M, B) or (B,)."""
+        return excess_risk(predictor, self.contexts)
+
+    @property
+    def naive(self) -> Tensor:
+        """Risk (B,) of gradient descent or ridge, whichever has the smaller mean."""
+        return better_naive(self.baselines)
+
+    def references(self, panel: str, average: str = "mean") -> pd.DataFrame:
+        """Mean or median risk of what bounds a good answer, as lines of a figure's panel."""
+        rows = [
+            {"panel": panel, "label": name, **vars(estimate(self.baselines[name], average))}
+            for name in REFERENCES
+        ]
+        return pd.DataFrame(rows)
+
+
+def standings(models: dict[str, Checkpoint], fields: dict[str, Comparison]) -> pd.DataFrame:
+    """Risk of every model, over its seeds, and of the baselines on the same contexts."""
+    rows = []
+
+    def add(name: str, task: SparseLinear, risk: Tensor, above: object = "") -> None:
+        median = f"{risk.median(dim=-1).values.mean():.3f}"
+        rows.append([name, task.d, task.n, estimate(risk), median, above])
+
+    for task in dict.fromkeys(fields[name].contexts.task for name in models):
+        names = [name for name in models if fields[name].contexts.task == task]
+        field = fields[names[0]]
+        for name, risk in field.baselines.items():
+            add(name, task, risk)
+        for name in names:
+            risk = field.risk(models[name].model)
+            above = compare(risk.mean(dim=0), field.baselines["Bayes"])
+            add(models[name].label, task, risk, above)
+    header = ["predictor", "d", "n", "mean excess risk [95 %]", "median"]
+    return pd.DataFrame(rows, columns=[*header, "mean minus Bayes, paired [95 %]"])

@@ -1,0 +1,64 @@
+"""Models that several experiments share, as plans by the name of their file, and how to load them."""
+
+from dataclasses import replace
+
+from icl.checkpoints import Checkpoint, load
+from icl.configuration import USUAL, Configuration, Plan
+from icl.tasks import SparseLinear, Task
+from icl.transformer import Architecture
+
+WORKHORSE = SparseLinear(d=8, s=2, n=32, noise=1.0, values="sphere")
+FLAGSHIP = SparseLinear(d=16, s=2, n=48, noise=1.0, values="sphere")
+DENSE = SparseLinear(d=8, s=8, n=32, noise=1.0, values="gaussian")
+
+
+def workhorse(*heads: int, d_head: int = 9, inputs: str = "raw", n: int = 32, **recipe) -> Plan:
+    """A model of eight features; `recipe` are settings in which its training differs."""
+    model = Architecture(8, heads, d_head, 32, inputs=inputs)
+    return Plan(Configuration(replace(WORKHORSE, n=n), model, replace(USUAL["workhorse"], **recipe)))
+
+
+def flagship(*heads: int, inputs: str = "raw") -> Plan:
+    """A model of sixteen features."""
+    model = Architecture(16, heads, 17, 64, inputs=inputs)
+    return Plan(Configuration(FLAGSHIP, model, USUAL["flagship"]))
+
+
+def single_layer(
+    task: Task, heads: int = 1, attention: str = "linear", steps: int = USUAL["single"].steps
+) -> Plan:
+    """One layer whose head dimension is its width: no matrix of it limits another's rank."""
+    width = 4 * task.d
+    model = Architecture(task.d, (heads,), width, width, attention)
+    return Plan(Configuration(task, model, replace(USUAL["single"], steps=steps)))
+
+
+# Eight heads in every layer.
+FULL = {
+    "workhorse-3": workhorse(8, 8, 8),
+    "workhorse-5": workhorse(8, 8, 8, 8, 8),
+    "flagship": flagship(8, 8, 8),
+}
+# The names of models that differ in the number of heads per layer only, by depth.
+BY_HEADS = {
+    depth: {h: f"heads-{h}-{depth}" for h in (1, 2, 4)}
+    | {8: f"workhorse-{depth}" if depth in (3, 5) else f"heads-8-{depth}"}
+    for depth in (1, 2, 3, 4, 5)
+}
+EQUAL = {
+    name: workhorse(*[h] * depth)
+    for depth, family in BY_HEADS.items()
+    for h, name in family.items()
+}
+# Many heads in the first layer only, and one head in every layer.
+FIRST = {"heads-811": workhorse(8, 1, 1), "flagship-811": flagship(8, 1, 1)}
+SINGLE_HEAD = {
+    "heads-1-3": EQUAL["heads-1-3"],
+    "heads-1-5": EQUAL["heads-1-5"],
+    "flagship-1": flagship(1, 1, 1),
+}
+
+
+def trained(plans: dict[str, Plan]) -> dict[str, Checkpoint]:
+    """The planned models, as they ship."""
+    return {name: load(name) for name in plans}
