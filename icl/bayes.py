@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from icl.contexts import Contexts, draw
+from icl.contexts import Contexts
 from icl.errors import require
 from icl.predictors import LinearPredictor
 from icl.tasks import SparseLinear
@@ -28,6 +28,7 @@ class PosteriorMean(LinearPredictor):
 
     Every one of the C(d, s) supports is weighed, in the log domain. The noise must be above 0.
 
+    >>> from icl.contexts import draw
     >>> task = SparseLinear(d=4, s=4, n=16, noise=1.0)  # dense and Gaussian: ridge is exact
     >>> contexts = draw(task, 100, "evaluate", seed=0)
     >>> ridge = torch.linalg.solve(contexts.xx + torch.eye(4) / 16, contexts.xy)

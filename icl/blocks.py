@@ -103,10 +103,13 @@ class Block(nn.Module):
         mlp = [self.mlp.up, self.mlp.down] if self.mlp else []
         return [self.query, self.key, self.value, self.output, *mlp]
 
-    def heads(self, x: Tensor, examples: slice, attend: Attention) -> Tensor:
-        """Every head's output before its output matrix, (M, B, T, H, k)."""
+    def heads(self, x: Tensor, examples: int | None, attend: Attention) -> Tensor:
+        """Every head's output before its output matrix, (M, B, T, H, k).
+
+        Keys and values are of the first tokens, which are the examples; None takes all.
+        """
         x = self.norm(x)
-        seen = x[:, :, examples]
+        seen = x if examples is None else x[:, :, :examples]
         return attend(self.query(x), self.key(seen), self.value(seen))
 
     def feed(self, x: Tensor) -> Tensor:

@@ -16,8 +16,8 @@ from torch import Tensor
 from icl.configuration import Configuration
 from icl.contexts import draw
 from icl.errors import Refused, choose, require
-from icl.predictors import LinearPredictor, excess_risk
-from icl.training import QUERIES, Trainer, write_atomically
+from icl.predictors import excess_risk
+from icl.training import Trainer, write_atomically
 from icl.transformer import Transformer, build
 
 TRAINED = Path(__file__).parent / "trained"
@@ -99,7 +99,7 @@ def recorded_risk(model: Transformer, config: Configuration) -> Tensor:
 
     In float64: where a context makes an answer explode, float32 would differ by machine.
     """
-    queries = 0 if isinstance(model, LinearPredictor) else QUERIES
+    queries = config.architecture.queries
     contexts = draw(config.task, RISK_CONTEXTS, "evaluate", 0, queries=queries)
     return excess_risk(copy.deepcopy(model).double(), contexts).mean(dim=-1)
 

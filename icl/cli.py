@@ -22,12 +22,12 @@ class Chapters(OneLine):
     """One subcommand per chapter, its options read from the chapter's parameters cell."""
 
     def list_commands(self, ctx):
-        from icl import chapters
+        from icl.site import chapters
 
         return list(chapters.chapters(chapters.root()))
 
     def get_command(self, ctx, name):
-        from icl import chapters
+        from icl.site import chapters
 
         chapter = chapters.chapters(chapters.root())[name]
 
@@ -56,20 +56,21 @@ def cli():
 @cli.command(name="list")
 def list_all():
     """List chapters with their parameters, and trained models with their risk."""
-    from icl import chapters
     from icl.checkpoints import catalogue, load
-    from icl.sweeps import EXPERIMENTS, MODELS
+    from icl.experiments import experiments, plans
+    from icl.site import chapters
 
     for name, chapter in chapters.chapters(chapters.root()).items():
         click.echo(f"{name}: {chapter.title}")
         for p in chapter.parameters():
             click.echo(f"  --{p.name:<12} {p.help} (default {p.default})")
-    click.echo(f"\nexperiments (train --experiment): {', '.join(EXPERIMENTS)}")
+    trainable = [name for name, found in experiments().items() if found.PLANS]
+    click.echo(f"\nexperiments (train --experiment): {', '.join(trainable)}")
     click.echo("\ntrained models (train, verify), with the mean excess risk of every seed:")
-    for name, plan in MODELS.items():
+    for name, plan in plans().items():
         trained = name in catalogue()
         risks = " ".join(f"{risk:.3f}" for risk in load(name).risks) if trained else "not trained"
-        click.echo(f"  {name}: {plan.about}\n    {risks}")
+        click.echo(f"  {name}: {plan.config.label}\n    {risks}")
 
 
 @cli.group(cls=Chapters)
@@ -79,7 +80,7 @@ def run():
 
 def run_chapter(chapter, values: dict, output: Path | None) -> None:
     """Execute, then say where the notebook and figures are and what the verdicts were."""
-    from icl import chapters
+    from icl.site import chapters
 
     output = output or chapters.root() / "_build" / "runs" / chapter.name
     require(not output.is_file(), f"output={output}: is a file; a folder is needed")
@@ -110,23 +111,26 @@ def train(name, experiment, seeds, steps, device, threads, output):
     """
     import torch
 
-    from icl import checkpoints, jobs, sweeps
+    from icl import checkpoints, runs
+    from icl.experiments import experiments, plans
 
     choose("device", device, ["cpu", *(["cuda"] if torch.cuda.is_available() else [])])
     if experiment:
         alone = {"NAME": name, "--seeds": seeds, "--steps": steps, "--threads": threads}
         given = [option for option, value in alone.items() if value is not None]
         require(not given, f"{', '.join(given)}: not allowed with --experiment")
-        jobs.train_experiment(experiment, output or checkpoints.TRAINED, device)
+        known = experiments()
+        needed = known[choose("experiment", experiment, known)].PLANS
+        runs.train_all(needed, output or checkpoints.TRAINED, device)
         return
     require(name is not None, "NAME is missing: name a model, or an experiment with --experiment")
-    choose("model", name, sweeps.MODELS)
-    plan = sweeps.MODELS[name].adjusted(steps=steps, seeds=_seeds(seeds))
+    known = plans()
+    plan = known[choose("model", name, known)].adjusted(steps=steps, seeds=_seeds(seeds))
     output = output or checkpoints.TRAINED / f"{name}.safetensors"
     require(output.suffix == ".safetensors", f"output={output}: its name must end in .safetensors")
     if threads:
         torch.set_num_threads(threads)
-    jobs.train_model(name, plan, output, device)
+    runs.train_model(plan, output, device)
 
 
 def _seeds(text: str | None) -> tuple[int, ...] | None:
@@ -149,11 +153,11 @@ def verify(names):
     Replays the first training steps from the seeds, compares their losses with the recorded
     ones, and recomputes the recorded risk.
     """
-    from icl import checkpoints, provenance
+    from icl import checkpoints, runs
 
     failed = False
     for name in names or checkpoints.catalogue():
-        for check in provenance.verify(checkpoints.load(name)):
+        for check in runs.verify(checkpoints.load(name)):
             failed |= not check.passed
             click.echo(
                 f"{name}: {check.what}: {'same' if check.passed else 'DIFFERENT'} "
@@ -167,9 +171,9 @@ def verify(names):
 @cli.command()
 def build():
     """Execute the chapters that changed and build the site into _build/html."""
-    from icl import chapters, site
+    from icl.site import build, chapters
 
-    index = site.build(chapters.root(), say=lambda line: click.echo(line, err=True))
+    index = build.build(chapters.root(), say=lambda line: click.echo(line, err=True))
     click.echo(f"open {index}")
 
 

@@ -49,7 +49,8 @@ class Recipe:
         for name in ("lr", "clip", "init_scale"):
             require(getattr(self, name) > 0, f"{name}={getattr(self, name)}: must be above 0")
         require(
-            not self.lengths or (len(self.lengths) == 2 and 1 <= self.lengths[0] <= self.lengths[1]),
+            not self.lengths
+            or (len(self.lengths) == 2 and 1 <= self.lengths[0] <= self.lengths[1]),
             f"lengths={self.lengths}: allowed are () and (low, high) with 1 <= low <= high",
         )
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from icl.contexts import Contexts
-from icl.errors import require
 from icl.descent import GradientDescent, PreprocessedGD
+from icl.errors import require
 from icl.transformer import Architecture, LinearTransformer, build
 
 

@@ -21,6 +21,8 @@ Kept = list[Tensor]
 
 def mask(model: Transformer, kept: Kept) -> Transformer:
     """The model with all heads but the kept ones masked to zero; weights are shared."""
+    shapes, wanted = [tuple(keep.shape) for keep in kept], [tuple(g.shape) for g in model.gates]
+    require(shapes == wanted, f"kept of shapes {shapes}: a layer's is (models, heads), {wanted}")
     masked = copy.copy(model)
     masked.gates = [keep.to(model.embed.weight) for keep in kept]
     return masked

@@ -10,6 +10,7 @@ from icl.errors import require
 
 AT_ONCE = 256  # contexts that are answered token by token at a time
 
+
 class Predictor(ABC):
     """Answers queries given a context: a trained model, a construction, an estimator."""
 

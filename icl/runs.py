@@ -5,8 +5,9 @@ import signal
 import sys
 import time
 from collections import deque
-from collections.abc import Callable
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Iterator
+from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, as_completed
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache
 from multiprocessing import active_children, get_context
@@ -18,8 +19,7 @@ from safetensors import safe_open
 from torch import Tensor
 from tqdm import tqdm
 
-from icl import checkpoints
-from icl.checkpoints import Checkpoint, finished, load, recorded_risk
+from icl.checkpoints import Checkpoint, finished, join, load, recorded_risk, save
 from icl.configuration import Configuration, Plan, Start
 from icl.contexts import draw
 from icl.errors import Failed, Refused, require
@@ -35,10 +35,8 @@ RISK_TOLERANCE = 1e-4  # relative
 
 def begin(config: Configuration, seeds: tuple[int, ...], device: str = "cpu") -> Trainer:
     """A training at its first step: from drawn weights or, for a fine-tuning, pruned ones."""
-    if config.start:
-        model = pruned(config.start, config.architecture, seeds)
-    else:
-        model = fresh(config, seeds)
+    start = config.start
+    model = pruned(start, config.architecture, seeds) if start else fresh(config, seeds)
     return Trainer(config, seeds, model.to(device))
 
 
@@ -57,13 +55,10 @@ def pruned(start: Start, architecture: Architecture, seeds: tuple[int, ...]) -> 
         kept = random_heads(base.model, architecture.heads, seed=0)
     else:
         kept = most_important(tuned_importance(start.model), architecture.heads)
-    chosen = base.only(seeds)
     rows = [base.seeds.index(seed) for seed in seeds]
-    model = prune(chosen.model, [keep[rows] for keep in kept])
-    require(
-        model.config == architecture,
-        f"model={start.model!r}: cannot be pruned to {architecture}",
-    )
+    model = prune(base.only(seeds).model, [keep[rows] for keep in kept])
+    impossible = f"model={start.model!r}: cannot be pruned to {architecture}"
+    require(model.config == architecture, impossible)
     return model
 
 
@@ -71,7 +66,7 @@ def pruned(start: Start, architecture: Architecture, seeds: tuple[int, ...]) -> 
 def tuned_importance(name: str) -> Importance:
     """Importance of a shipped model's heads on contexts of stream `tune`."""
     whole = load(name)
-    queries = 0 if whole.config.architecture.collapses else 16
+    queries = whole.config.architecture.queries
     contexts = draw(whole.config.task, TUNING_CONTEXTS, "tune", seed=0, queries=queries)
     return importance(whole.model, contexts)
 
@@ -106,9 +101,9 @@ class Job:
 
     def store(self, trained: Checkpoint) -> str:
         """Add newly trained seeds to the file, and say so in a line."""
-        whole = checkpoints.join(load(self.output), trained) if self.output.exists() else trained
+        whole = join(load(self.output), trained) if self.output.exists() else trained
         state = self.state
-        checkpoints.save(whole, self.output)
+        save(whole, self.output)
         state.unlink(missing_ok=True)
         risks = ", ".join(f"{risk:.4f}" for risk in trained.risks)
         return (
@@ -166,40 +161,41 @@ def train_all(
     if not seconds:
         return
     order = sorted(seconds, key=seconds.get, reverse=True)
-    where, cores = "the given executor", len(order)
-    if executor is None:
-        cores = os.cpu_count() or 1
-        where, executor = f"{cores} cores", _on_this_machine(cores)
-    longest = max(*seconds.values(), sum(seconds.values()) / cores)
-    print(f"training {len(seconds)} on {where}: about {_clock(longest)}", flush=True)
-    with executor:
-        running = {executor.submit(job.run, device): job for job in order}
-        try:
-            failed = sum(not _collect(done, running[done]) for done in as_completed(running))
-        except KeyboardInterrupt:
-            executor.shutdown(wait=False, cancel_futures=True)
-            for child in active_children():
-                child.terminate()
-            raise
+    at_once = len(order) if executor else os.cpu_count() or 1
+    longest = max(*seconds.values(), sum(seconds.values()) / at_once)
+    where = "the given executor" if executor else f"{at_once} cores"
+    print(f"training {len(order)} on {where}: about {_clock(longest)}", flush=True)
+    with nullcontext(executor) if executor else _processes(min(at_once, len(order))) as workers:
+        running = {workers.submit(job.run, device): job for job in order}
+        failed = sum(not _collect(done, running[done]) for done in as_completed(running))
     if failed:
         raise Failed(f"{failed} of {len(order)} models failed; the others are trained")
 
 
-def _on_this_machine(cores: int) -> Executor:
+@contextmanager
+def _processes(count: int) -> Iterator[Executor]:
+    """Processes of one thread each; an interrupt ends them all at once."""
     # Spawned: a forked child would inherit torch's threads in an unknown state.
-    return ProcessPoolExecutor(cores, get_context("spawn"), _begin_worker)
-
-
-def _begin_worker() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent answers an interrupt
-    torch.set_num_threads(1)
+    spawn = get_context("spawn")
+    with ProcessPoolExecutor(count, spawn, torch.set_num_threads, (1,)) as workers:
+        heed = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as they will, from their start
+        for _ in range(count):
+            workers.submit(int)  # starts one
+        signal.signal(signal.SIGINT, heed)
+        try:
+            yield workers
+        except KeyboardInterrupt:
+            workers.shutdown(wait=False, cancel_futures=True)
+            for child in active_children():
+                child.terminate()
+            raise
 
 
 def _collect(done: Future, job: Job) -> bool:
     """Store what a job trained; say how it went. One failure must not stop the rest."""
     try:
         print(job.store(done.result()), flush=True)
-    except (Failed, Refused) as error:
+    except (Failed, Refused, BrokenExecutor) as error:
         print(f"{job.name}: {error}", flush=True)
         return False
     return True
@@ -219,11 +215,7 @@ class Check:
 
 
 def verify(checkpoint: Checkpoint) -> list[Check]:
-    """Check that a checkpoint came from this code.
-
-    Replays the first steps from the seeds and compares their losses, then recomputes the
-    recorded risk from the stored weights.
-    """
+    """Is a checkpoint from this code? Replays its first steps from the seeds, and its risk."""
     trainer = begin(checkpoint.config, checkpoint.seeds)
     replayed = torch.stack([trainer.advance() for _ in checkpoint.first_losses])
     risks = recorded_risk(checkpoint.model, checkpoint.config)
@@ -243,10 +235,7 @@ def _clock(seconds: float) -> str:
 
 
 def _follow(bar: tqdm) -> Callable[[int, Tensor], None]:
-    """Show every step on the bar, with the median risk of the last 100 steps' batches.
-
-    A median, because single contexts can raise a batch's mean by orders of magnitude.
-    """
+    """Show every step on the bar, with the median risk of the last 100: outliers rule means."""
     recent = deque(maxlen=100)
 
     def report(step: int, losses: Tensor) -> None:

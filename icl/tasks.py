@@ -1,4 +1,4 @@
-"""What is sampled: the regression task a context is drawn from, linear or not, as immutable data."""
+"""What is sampled: the regression task a context is drawn from, as immutable data."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -15,11 +15,10 @@ from torch import Tensor
 from icl.configuration import Configuration, Recipe
 from icl.contexts import draw, generator, stack
 from icl.errors import Failed, Refused, require
-from icl.predictors import LinearPredictor, excess_risk
+from icl.predictors import excess_risk
 from icl.tasks import Task
 from icl.transformer import Transformer, build
 
-QUERIES = 16  # per context, for models whose query expectation has no closed form
 SAVE_EVERY = 20.0  # seconds of training that a kill can cost
 
 
@@ -67,8 +66,8 @@ class Trainer:
         return self.losses[self.step - 1]
 
     def _loss(self) -> Tensor:
-        queries = 0 if isinstance(self.model, LinearPredictor) else QUERIES
         task, batch = self._task(), self.config.recipe.batch
+        queries = self.model.config.queries
         keys = [("train", seed, self.step) for seed in self.seeds]
         contexts = stack([draw(task, batch, *key, queries=queries) for key in keys])
         return excess_risk(self.model, contexts).mean(dim=-1)
@@ -130,7 +129,9 @@ def _optimiser(recipe: Recipe, parameters: Iterable[Tensor]) -> torch.optim.Opti
 
 def fresh(config: Configuration, seeds: tuple[int, ...]) -> Transformer:
     """Models with weights drawn from their seeds, as the recipe says."""
-    require(config.start is None, f"start={config.start}: these models start from another's weights")
+    require(
+        config.start is None, f"start={config.start}: these models start from another's weights"
+    )
     model = build(config.architecture, len(seeds))
     return model.initialise(seeds, config.recipe.init_scale)
 

@@ -10,7 +10,6 @@ softmax over i of <Q_h h, K_h h_i> / √k (softmax). With `norm` heads and MLP r
 states; with `mlp` a layer of 4D GELU units adds to the state after the heads of every layer.
 """
 
-import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import chain
@@ -25,6 +24,7 @@ from icl.errors import choose, require
 from icl.predictors import LinearPredictor, Predictor, asked, mean_error, squared_error
 
 INPUTS = ("raw", "preprocessed", "scaled")
+QUERIES = 16  # per context, for models whose query expectation has no closed form
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,11 @@ class Architecture:
         """Is every layer linear in its token, given the context?"""
         return self.attention == "linear" and not self.norm and not self.mlp
 
+    @property
+    def queries(self) -> int:
+        """How many queries a context needs for such models to be trained and judged on it."""
+        return 0 if self.collapses else QUERIES
+
 
 class Transformer(nn.Module, Predictor):
     """M models of one architecture; works on tokens, with any attention.
@@ -93,7 +98,7 @@ class Transformer(nn.Module, Predictor):
 
     def _maps(self) -> list[Maps]:
         kinds = zip(*(block.maps() for block in self.blocks), strict=True)
-        return [self.embed, *chain.from_iterable(kinds), self.readout]
+        return [self.embed, self.readout, *chain.from_iterable(kinds)]
 
     @torch.no_grad()
     def initialise(self, seeds: tuple[int, ...], scale: float) -> "Transformer":
@@ -108,7 +113,7 @@ class Transformer(nn.Module, Predictor):
         return self.finish(contexts, self.start(contexts))
 
     def hidden(self, contexts: Contexts) -> Iterator[Tensor]:
-        """States (M, B, T, D) of all tokens, before and after each layer: examples, then queries."""
+        """States (M, B, T, D) before and after each layer, of examples and then queries."""
         x = self.start(contexts)
         yield x
         for layer in range(len(self.blocks)):
@@ -152,11 +157,11 @@ class Transformer(nn.Module, Predictor):
             r = self.config.d**0.5 * r / r.norm(dim=-1, keepdim=True)
         return functional.pad(r, (0, 1), value=1.0)
 
-    def _reading(self, contexts: Contexts) -> tuple[slice, Attention]:
-        """Which tokens are keys, and how the others attend to them."""
-        return slice(contexts.tokens.shape[-2]), ATTENTION[self.config.attention]
+    def _reading(self, contexts: Contexts) -> tuple[int | None, Attention]:
+        """How many tokens are keys, and how all attend to them."""
+        return contexts.tokens.shape[-2], ATTENTION[self.config.attention]
 
-    def _layer(self, layer: int, x: Tensor, reading: tuple[slice, Attention]) -> Tensor:
+    def _layer(self, layer: int, x: Tensor, reading: tuple[int | None, Attention]) -> Tensor:
         block, gate = self.blocks[layer], self.gates[layer].to(x)
         z = gate[:, None, None, :, None] * block.heads(x, *reading)
         return block.feed(x + block.output(z))
@@ -177,8 +182,8 @@ class LinearTransformer(LinearPredictor, Transformer):
 
     def on_tokens(self) -> Transformer:
         """The same models, weights shared, that work token by token."""
-        twin = copy.copy(self)
-        twin.__class__ = Transformer
+        twin = Transformer.__new__(Transformer)
+        twin.__dict__.update(self.__dict__)
         return twin
 
     def finish(self, contexts: Contexts, x: Tensor, layer: int = 0) -> Tensor:
@@ -196,9 +201,9 @@ class LinearTransformer(LinearPredictor, Transformer):
         """States of the basis tokens before the first layer, (M, B or 1, d+1, D)."""
         return self.embed.weight.unsqueeze(1) * self._scale(contexts).unsqueeze(-1)
 
-    def _reading(self, contexts: Contexts) -> tuple[slice, Attention]:
+    def _reading(self, contexts: Contexts) -> tuple[int | None, Attention]:
         mix = self._mixer(contexts)
-        return slice(None), lambda q, k, v: through_state(q, k, mix(v))
+        return None, lambda q, k, v: through_state(q, k, mix(v))
 
     def _mixer(self, contexts: Contexts) -> Callable[[Tensor], Tensor]:
         gram = _with_models(contexts.gram, 3).to(self.embed.weight)

@@ -8,22 +8,29 @@ import torch
 from safetensors.torch import save_file
 
 import icl
-from icl.checkpoints import catalogue, load, save
-from icl.configuration import Configuration, Recipe
+from icl import configuration
+from icl.checkpoints import catalogue, finished, load, save
+from icl.configuration import Configuration, Plan, Recipe
 from icl.errors import Refused
-from icl.provenance import finished, verify
-from icl.sweeps import MODELS
+from icl.experiments import plans
+from icl.runs import begin, verify
 from icl.tasks import SparseLinear
 from icl.training import train
 from icl.transformer import Architecture
 
+SMALL = Configuration(
+    SparseLinear(d=3, s=1, n=9), Architecture(3, (2, 1), 3, 5), Recipe(steps=25, batch=8)
+)
+WHOLE = replace(
+    SMALL,
+    architecture=replace(SMALL.architecture, attention="relu", norm=True, mlp=True),
+    recipe=replace(SMALL.recipe, lengths=(5, 9)),
+)
 
-@pytest.fixture(scope="module")
-def small():
-    config = Configuration(
-        SparseLinear(d=3, s=1, n=9), Architecture(3, (2, 1), 3, 5), Recipe(steps=25, batch=8)
-    )
-    return finished("small", train(config, (4, 9)))
+
+@pytest.fixture(scope="module", params=[SMALL, WHOLE], ids=["on statistics", "whole blocks"])
+def small(request):
+    return finished("small", train(begin(request.param, (4, 9))))
 
 
 @pytest.fixture
@@ -91,13 +98,68 @@ def test_load_works_from_anywhere(tmp_path, monkeypatch):
     assert icl.load("workhorse-3").name == "workhorse-3"
 
 
-def test_every_experiment_ships_as_it_is_described():
-    assert set(catalogue()) == set(MODELS)
-    for name, plan in MODELS.items():
+def test_every_planned_model_ships_as_it_is_described():
+    planned = plans()
+    assert set(catalogue()) == set(planned)
+    for name, plan in planned.items():
         shipped = load(name)
         assert shipped.config == plan.config
         assert shipped.seeds == plan.seeds
         assert shipped.curve.shape == (plan.config.recipe.steps // 100, len(shipped.seeds))
+
+
+def test_labels_are_short_and_no_two_models_share_one():
+    labels = [load(name).label for name in catalogue()]
+    assert len(set(labels)) == len(labels)
+    assert max(map(len, labels)) < 60
+    assert load("workhorse-3").label == "8-8-8 heads, d = 8"
+    assert load("flagship-pruned-random").label == (
+        "8-1-1 heads, d = 16, pruned at random and fine-tuned"
+    )
+    assert (
+        load("decay-0.001-k4-3-3500").label == "4-4-4 heads, d = 8, k = 4, decay 0.001, 3500 steps"
+    )
+    assert load("lsa-d8-n16-noise1").label == "1 head, d = 8, n = 16, dense"
+    assert load("softmax-2").label == "2 softmax heads, d = 8, dense"
+    whole = "2-1 relu heads, d = 3, k = 3, width 5, norm, MLP, n = 9, s = 1, noise 1"
+    assert WHOLE.label.startswith(whole.removesuffix(", noise 1"))
+    assert "trained at n = 5 to 9" in WHOLE.label
+
+
+def test_a_default_that_changes_orphans_no_file_and_an_old_file_keeps_its_meaning(
+    small, file, monkeypatch
+):
+    """A file means the values it was written with, whatever today's defaults are."""
+    before = load("workhorse-3").config.hash, small.config.hash
+    for kind, name in ((Recipe, "clip"), (Recipe, "steps"), (Architecture, "norm")):
+        fields = kind.__dataclass_fields__
+        monkeypatch.setattr(fields[name], "default", "another")
+        defaults = [f.default for f in fields.values()]
+        monkeypatch.setattr(kind.__init__, "__defaults__", tuple(defaults))
+    assert Recipe.__init__.__defaults__[0] == "another"
+    assert (load("workhorse-3").config.hash, load(file).config.hash) == before
+    data = small.config.to_dict()
+    for part, added in configuration.ADDED.items():
+        for name in added:
+            data[part].pop(name)  # as in a file from before that setting
+    old = Configuration.from_dict(data)
+    assert old.architecture.norm is False
+    assert old.recipe.lengths == ()
+    assert (
+        old.hash
+        == replace(
+            small.config,
+            architecture=replace(small.config.architecture, norm=False, mlp=False),
+            recipe=replace(small.config.recipe, lengths=()),
+        ).hash
+    )
+
+
+def test_adjusted_plans_change_what_is_given_and_no_more():
+    plan = Plan(SMALL, (1, 2))
+    assert plan.adjusted() == plan
+    assert plan.adjusted(steps=7).config.recipe == replace(SMALL.recipe, steps=7)
+    assert plan.adjusted(seeds=(3,)) == Plan(SMALL, (3,))
 
 
 @pytest.mark.parametrize("name", catalogue())

@@ -5,10 +5,30 @@ import json
 import pytest
 import torch
 
-from icl import pages
-from icl.claims import CLAIMS
+from icl.claims import (
+    CONDITIONAL,
+    MIME,
+    NOT_REPRODUCED,
+    REPRODUCED,
+    UNDECIDED,
+    Claim,
+    Criterion,
+    finding,
+)
 from icl.errors import Refused
-from icl.verdicts import CONDITIONAL, MIME, NOT_REPRODUCED, REPRODUCED, UNDECIDED, judge
+from icl.experiments import experiments
+from icl.site import pages
+
+MADE = Claim(
+    "A0",
+    "nobody, 2024",
+    "Two numbers are large.",
+    (
+        Criterion("first number", lambda pair: pair[0], 0.5, "A half is large enough for a first."),
+        Criterion("second number", lambda pair: pair[1], 0.0, "Zero is large enough for a second."),
+    ),
+)
+CLAIMS = {claim.id: claim for found in experiments().values() for claim in found.CLAIMS}
 
 ABOVE, AROUND, BELOW = (torch.tensor([x, x + 0.01, x - 0.01]) for x in (0.9, 0.5, 0.2))
 WIDE = torch.tensor([0.0, 0.5, 1.0])
@@ -29,43 +49,60 @@ PLUS, MINUS = (torch.tensor([x, x + 0.01, x - 0.01]) for x in (0.2, -0.2))
     ],
 )
 def test_a_claim_needs_every_criterion_and_names_its_conditions(settings, outcome):
-    verdict = judge("A3", settings)
+    verdict = MADE.judge(settings)
     assert verdict.outcome == outcome
     assert set(verdict.settings) == set(settings)
 
 
 def test_a_verdict_shows_its_numbers_and_feeds_the_scorecard():
-    verdict = judge("A3", {"small": (ABOVE, MINUS), "large": (ABOVE, PLUS)})
+    verdict = MADE.judge({"small": (ABOVE, MINUS), "large": (ABOVE, PLUS)})
     shown = verdict._repr_mimebundle_()
-    for criterion, mean in zip(CLAIMS["A3"].criteria, ("0.900", "−0.200"), strict=True):
+    for criterion, mean in zip(MADE.criteria, ("0.900", "−0.200"), strict=True):
         assert criterion.statistic in shown["text/markdown"]
         assert criterion.reason in shown["text/markdown"]
         assert mean in shown["text/markdown"]
     card = pages.scorecard([("some-chapter", json.loads(shown[MIME]))])
-    for word in ("[A3](some-chapter)", CONDITIONAL, "small", "−0.200", "0.200", "above 0 |"):
+    for word in ("[A0](some-chapter)", CONDITIONAL, "small", "−0.200", "0.200", "above 0 |"):
         assert word in card
     assert "0.900" not in card, "only the criterion that decides is quoted"
     assert len(card.splitlines()) == 2 + 1
-    assert f"**{CONDITIONAL} (`large`)** |" in card.splitlines()[2]
+    assert f"**{CONDITIONAL} (large)** |" in card.splitlines()[2]
 
 
 def test_of_many_settings_the_ends_and_their_number_are_quoted():
     many = {f"s{i}": (ABOVE, PLUS + i) for i in range(5)} | {"s5": (ABOVE, MINUS)}
-    verdict = judge("A3", many | {"dead": (ABOVE, MINUS * torch.nan)})
+    verdict = MADE.judge(many | {"dead": (ABOVE, MINUS * torch.nan)})
     assert verdict.headline == f"{CONDITIONAL} (5 of 7 settings)"
-    assert verdict.numbers(CLAIMS["A3"].criteria[1]).startswith("−0.200")
-    assert "(`s5`) to 4.200" in verdict.numbers(CLAIMS["A3"].criteria[1])
+    assert verdict.numbers(MADE.criteria[1]).startswith("−0.200")
+    assert "(s5) to 4.200" in verdict.numbers(MADE.criteria[1])
 
 
-def test_thresholds_have_reasons_and_ids_are_their_own():
-    for name, claim in CLAIMS.items():
-        assert claim.id == name
+def test_a_finding_quotes_the_deciding_statistic_only():
+    text = finding([MADE.judge({"small": (ABOVE, MINUS)})])
+    assert "A0, not reproduced" in text
+    assert "second number" in text
+    assert "−0.200" in text
+    assert "0.900" not in text
+    assert "above 0." in text
+    text = finding([MADE.judge({"small": (ABOVE, PLUS), "large": (ABOVE, MINUS)})])
+    assert "reproduced under conditions (small)" in text
+    many = {f"s{i}": (ABOVE, MINUS - i) for i in range(6)}
+    text = finding([MADE.judge(many)])
+    assert "(s5) to " in text
+    assert "(s0)" in text
+    assert "(s3)" not in text
+
+
+def test_thresholds_have_reasons_and_every_claim_is_made_once():
+    made = [claim for found in experiments().values() for claim in found.CLAIMS]
+    assert len(CLAIMS) == len(made)
+    assert set(CLAIMS) == {*(f"A{i}" for i in range(1, 10)), "B1", "B2", "B3"}
+    for claim in made:
         assert claim.statement.endswith(".")
         assert all(len(criterion.reason) > 30 for criterion in claim.criteria)
+        assert all(criterion.measure.__doc__ for criterion in claim.criteria)
 
 
-def test_unknown_claims_and_missing_statistics_are_refused():
-    with pytest.raises(Refused, match="did you mean A3"):
-        judge("A33", {})
-    with pytest.raises(Refused, match="2 criteria"):
-        judge("A3", {"a": (ABOVE,)})
+def test_a_claim_without_a_setting_is_refused():
+    with pytest.raises(Refused, match="at least one setting"):
+        MADE.judge({})

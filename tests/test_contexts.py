@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from icl.contexts import STREAMS, draw, draw_queries, generator, stack
+from icl.contexts import STREAMS, draw, generator, stack
 from icl.errors import Refused
 from icl.tasks import VALUES, SparseLinear
 
@@ -26,7 +26,7 @@ def standardised_gap(first, second):
 def test_direct_gram_has_the_moments_of_drawn_tokens(task, n, values):
     task = replace(task, n=n, values=values)
     direct = draw(task, MANY, "evaluate", seed=1).gram.flatten(1)
-    counted = draw(task, MANY, "evaluate", seed=2, tokens=True).gram.flatten(1)
+    counted = draw(task, MANY, "evaluate", seed=2, queries=1).gram.flatten(1)
     assert standardised_gap(direct, counted) < 4.5
     products = [(g[:, :, None] * g[:, None, :]).flatten(1) for g in (direct, counted)]
     assert standardised_gap(*products) < 5.5
@@ -69,14 +69,29 @@ def test_draws_are_pure_and_streams_seeds_and_steps_all_differ(task):
 
 
 def test_queries_do_not_repeat_the_contexts_numbers(task):
-    contexts = draw(task, 50, "evaluate", seed=0, tokens=True)
-    queries = draw_queries(task, 50, 9, "evaluate", seed=0)
-    assert abs(np.corrcoef(contexts.tokens[..., :4].flatten(), queries.flatten())[0, 1]) < 0.1
+    contexts = draw(task, 50, "evaluate", seed=0, queries=9)
+    x, asked = contexts.tokens[..., :4], contexts.queries
+    assert asked.shape == x.shape == (50, 9, 4)
+    assert abs(np.corrcoef(x.flatten(), asked.flatten())[0, 1]) < 0.1
 
 
-@given(n=st.integers(1, 12), d=st.integers(1, 6), batch=st.integers(1, 4), tokens=st.booleans())
-def test_gram_is_positive_semidefinite_of_the_right_shape_and_rank(n, d, batch, tokens):
-    contexts = draw(SparseLinear(d=d, s=1, n=n), batch, "evaluate", seed=0, tokens=tokens)
+def test_queries_have_the_covariance_of_the_task(task):
+    asked = draw(task, 200, "evaluate", seed=0, queries=300).queries.flatten(0, 1)
+    products = (asked[:, :, None] * asked[:, None, :]).flatten(1)
+    assert standardised_gap(products, torch.from_numpy(task.sigma).flatten().expand(2, -1)) < 4.5
+
+
+def test_the_number_of_queries_leaves_the_contexts_alone(task):
+    few, many = (draw(task, 5, "evaluate", seed=0, queries=q) for q in (1, 7))
+    assert torch.equal(few.tokens, many.tokens)
+    assert torch.equal(few.w, many.w)
+
+
+@given(
+    n=st.integers(1, 12), d=st.integers(1, 6), batch=st.integers(1, 4), queries=st.integers(0, 1)
+)
+def test_gram_is_positive_semidefinite_of_the_right_shape_and_rank(n, d, batch, queries):
+    contexts = draw(SparseLinear(d=d, s=1, n=n), batch, "evaluate", seed=0, queries=queries)
     assert contexts.gram.shape == (batch, d + 1, d + 1)
     assert torch.equal(contexts.gram, contexts.gram.mT) or torch.allclose(
         contexts.gram, contexts.gram.mT, rtol=1e-14
@@ -87,7 +102,7 @@ def test_gram_is_positive_semidefinite_of_the_right_shape_and_rank(n, d, batch, 
 
 
 def test_tokens_and_gram_agree(task):
-    contexts = draw(task, 5, "evaluate", seed=0, tokens=True)
+    contexts = draw(task, 5, "evaluate", seed=0, queries=2)
     by_hand = sum(e[:, :, None] * e[:, None, :] for e in contexts.tokens.unbind(1)) / task.n
     assert torch.allclose(contexts.gram, by_hand, rtol=1e-12)
 
@@ -98,18 +113,22 @@ def test_noise_free_labels_are_exact(task):
 
 
 def test_stack_adds_a_model_axis(task):
-    stacked = stack([draw(task, 3, "train", seed, 7, tokens=True) for seed in (0, 1)])
+    stacked = stack([draw(task, 3, "train", seed, 7, queries=2) for seed in (0, 1)])
     assert stacked.gram.shape == (2, 3, 5, 5)
     assert stacked.tokens.shape == (2, 3, 9, 5)
-    assert torch.equal(stacked.gram[1], draw(task, 3, "train", 1, 7, tokens=True).gram)
+    assert stacked.queries.shape == (2, 3, 2, 4)
+    assert torch.equal(stacked.gram[1], draw(task, 3, "train", 1, 7, queries=2).gram)
 
 
 def test_slices_keep_contexts_whole(task):
-    contexts = draw(task, 5, "evaluate", seed=0, tokens=True)
+    contexts = draw(task, 5, "evaluate", seed=0, queries=2)
     part = contexts[1:3]
     assert len(part) == 2
     assert torch.equal(part.gram, contexts.gram[1:3])
     assert torch.equal(part.tokens, contexts.tokens[1:3])
+    assert torch.equal(part.queries, contexts.queries[1:3])
+    assert [len(block) for block in contexts.blocks(2)] == [2, 2, 1]
+    assert torch.equal(torch.cat([block.w for block in contexts.blocks(2)]), contexts.w)
 
 
 @pytest.mark.parametrize(
@@ -133,6 +152,11 @@ def test_bad_tasks_are_refused(wrong, words):
 def test_unknown_streams_are_refused():
     with pytest.raises(Refused, match="train, tune, evaluate"):
         generator("test", 0, 0)
+
+
+def test_a_negative_number_of_queries_is_refused(task):
+    with pytest.raises(Refused, match="queries=-1: allowed are 0 and more"):
+        draw(task, 2, "evaluate", 0, queries=-1)
 
 
 def test_covariance_forms_agree():

@@ -11,18 +11,10 @@ from sklearn import linear_model
 
 from icl import estimators
 from icl.contexts import draw
+from icl.descent import GradientDescent, PreprocessedGD, ReweightedGD
 from icl.errors import Refused
-from icl.estimators import (
-    OLS,
-    GradientDescent,
-    Lasso,
-    PreprocessedGD,
-    ReweightedGD,
-    Ridge,
-    Zero,
-    tune,
-)
-from icl.risk import excess_risk, squared_error
+from icl.estimators import ESTIMATORS, NAIVE, OLS, Lasso, Ridge, Zero, tune
+from icl.predictors import excess_risk, squared_error
 from icl.tasks import SparseLinear
 
 
@@ -33,7 +25,7 @@ def fitted(model, contexts):
 
 @pytest.mark.parametrize("n", [3, 9, 40])
 def test_ols_and_ridge_agree_with_scikit_learn(task, n):
-    contexts = draw(replace(task, n=n), 20, "evaluate", seed=0, tokens=True)
+    contexts = draw(replace(task, n=n), 20, "evaluate", seed=0, queries=1)
     ols = fitted(linear_model.LinearRegression(fit_intercept=False, tol=1e-12), contexts)
     assert torch.allclose(OLS().weights(contexts), ols, rtol=1e-8, atol=1e-8)
     ridge = fitted(linear_model.Ridge(alpha=0.3 * n, fit_intercept=False), contexts)
@@ -42,7 +34,7 @@ def test_ols_and_ridge_agree_with_scikit_learn(task, n):
 
 @pytest.mark.parametrize("penalty", [0.01, 0.2, 1.0])
 def test_lasso_agrees_with_scikit_learn(task, penalty):
-    contexts = draw(task, 20, "evaluate", seed=0, tokens=True)
+    contexts = draw(task, 20, "evaluate", seed=0, queries=1)
     reference = linear_model.Lasso(alpha=penalty, fit_intercept=False, tol=1e-12, max_iter=100_000)
     ours = Lasso(penalty).weights(contexts)
     assert torch.allclose(ours, fitted(reference, contexts), atol=1e-6)
@@ -55,7 +47,7 @@ def test_one_gradient_step_is_rate_times_correlation(task):
 
 
 def test_gradient_descent_follows_autograd_and_ends_at_least_squares(task):
-    contexts = draw(replace(task, n=60), 3, "evaluate", seed=0, tokens=True)
+    contexts = draw(replace(task, n=60), 3, "evaluate", seed=0, queries=1)
     u = torch.zeros(3, 4, dtype=torch.float64, requires_grad=True)
     x, y = contexts.tokens[..., :-1], contexts.tokens[..., -1]
     for _ in range(4):
@@ -90,7 +82,7 @@ def descended(contexts, rate, steps):
 
 @pytest.mark.parametrize("steps", [1, 2, 5])
 def test_preprocessed_descent_is_descent_on_preprocessed_tokens(task, steps):
-    contexts = draw(task, 20, "evaluate", seed=0, tokens=True)
+    contexts = draw(task, 20, "evaluate", seed=0, queries=1)
     ours = PreprocessedGD(steps, 0.1).weights(contexts)
     assert torch.allclose(ours, descended(contexts, 0.1, steps), rtol=1e-10)
     r = contexts.xy
@@ -169,9 +161,9 @@ def test_tuning_steps_and_rate_together_beats_any_number_of_steps():
     task = SparseLinear(d=4, s=2, n=12)
     tune = draw(task, estimators.TUNING_CONTEXTS, "tune", 0)
     for kind in (GradientDescent, PreprocessedGD, ReweightedGD):
-        best = excess_risk(estimators.tuned_gd(task, None, kind, True), tune).mean()
+        best = excess_risk(estimators.tuned_gd(task, 0, None, kind, True), tune).mean()
         for steps in (1, 3, 10):
-            one = estimators.tuned_gd(task, steps, kind, True)
+            one = estimators.tuned_gd(task, 0, steps, kind, True)
             assert (one.steps, type(one), one.relative) == (steps, kind, True)
             assert best <= excess_risk(one, tune).mean() * (1 + 1e-9)
             for factor in (0.7, 1 / 0.7):
@@ -188,7 +180,7 @@ def test_tuning_finds_the_best_and_never_sees_an_evaluation_context(monkeypatch)
     # For w ~ N(0, I) the best penalty is σ²/n exactly.
     assert best.penalty == pytest.approx(1 / 12, rel=0.3)
     for steps in (1, 3):
-        estimators.tuned_gd(task, steps)
+        estimators.tuned_gd(task, steps=steps)
         estimators.tuned_lasso(task)
     assert set(seen) == {"tune"}
 
@@ -210,3 +202,25 @@ def test_tuning_ignores_members_that_diverge():
 def test_bad_arguments_are_refused(make):
     with pytest.raises(Refused, match="="):
         make()
+
+
+def test_the_registry_tunes_every_estimator_and_bayes_is_the_floor():
+    task = SparseLinear(4, 1, 12, 1.0, "sphere")
+    contexts = draw(task, 1000, "evaluate", seed=0)
+    risks = {
+        label: excess_risk(entry.tuned(task, seed=1), contexts).mean().item()
+        for label, entry in ESTIMATORS.items()
+    }
+    assert min(risks, key=risks.get) == "Bayes"
+    assert risks["zero"] == pytest.approx(1.0)
+    assert max(risks[label] for label in set(risks) - {"zero"}) < 1
+    assert risks["re-weighted GD"] < risks["preprocessed GD"] < risks["GD"]
+    assert set(NAIVE) < set(risks)
+    for steps in (1, 4):
+        assert ESTIMATORS["preprocessed GD"].tuned(task, steps=steps).steps == steps
+
+
+def test_no_two_estimators_look_alike():
+    looks = [(entry.colour, entry.marker) for entry in ESTIMATORS.values()]
+    assert len(set(looks)) == len(looks)
+    assert len({entry.marker for entry in ESTIMATORS.values()}) == len(looks)

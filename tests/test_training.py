@@ -11,16 +11,14 @@ import pytest
 import torch
 
 from icl import training
-from icl.checkpoints import load, save
+from icl.checkpoints import finished, load, save
 from icl.configuration import Configuration, Recipe, Start
-from icl.contexts import draw, draw_queries
+from icl.contexts import draw
 from icl.errors import Failed, Refused
-from icl.provenance import finished, verify
-from icl.pruning import pruned
-from icl.responses import Nonlinear
-from icl.risk import excess_risk
-from icl.tasks import SparseLinear
-from icl.training import Trainer, clip_per_model, train
+from icl.predictors import excess_risk
+from icl.runs import begin, pruned, verify
+from icl.tasks import Nonlinear, SparseLinear
+from icl.training import clip_per_model
 from icl.transformer import Architecture
 
 SMALL = Configuration(
@@ -28,6 +26,18 @@ SMALL = Configuration(
     Architecture(d=4, heads=(2, 3), d_head=3, d_model=6),
     Recipe(steps=30, batch=8, weight_decay=1e-3),
 )
+
+# Everything a block can have, and a length that varies.
+WHOLE = replace(
+    SMALL,
+    architecture=replace(SMALL.architecture, attention="softmax", norm=True, mlp=True),
+    recipe=replace(SMALL.recipe, lengths=(5, 15)),
+)
+both = pytest.mark.parametrize("config", [SMALL, WHOLE], ids=["on statistics", "whole blocks"])
+
+
+def train(config, seeds, state=None):
+    return training.train(begin(config, seeds), state)
 
 
 def weights(trainer):
@@ -46,28 +56,32 @@ def test_training_learns():
     assert (trainer.losses[-50:].mean(dim=0) < 0.4).all()
 
 
-def test_seeds_together_equal_seeds_alone():
-    together = train(SMALL, (3, 7))
+@both
+def test_seeds_together_equal_seeds_alone(config):
+    together = train(config, (3, 7))
     for m, seed in enumerate((3, 7)):
-        alone = train(SMALL, (seed,))
+        alone = train(config, (seed,))
         assert torch.allclose(together.losses[:, m], alone.losses[:, 0], rtol=1e-4)
         for a, b in zip(weights(together), weights(alone), strict=True):
             assert torch.allclose(a[m], b[0], rtol=1e-3, atol=1e-5)
 
 
-def test_killed_and_resumed_training_ends_with_the_same_bits(tmp_path):
+@both
+def test_killed_and_resumed_training_ends_with_the_same_bits(tmp_path, config):
     """SIGKILL at some instant after a save, several times; then run to the end."""
-    config = replace(SMALL, recipe=replace(SMALL.recipe, steps=400))
+    config = replace(config, recipe=replace(config.recipe, steps=400))
     state = tmp_path / "run.state"
     program = textwrap.dedent(
         f"""
         import torch, icl.training as training
-        from icl.training import *
+        from pathlib import Path
+        from icl.configuration import Configuration
+        from icl.runs import begin
         torch.set_num_threads(1)
         training.SAVE_EVERY = 0.05
         config = Configuration.from_dict({config.to_dict()!r})
         report = lambda step, _: print(step, flush=True)
-        training.train(config, (0, 1), training.Path({str(state)!r}), report=report)
+        training.train(begin(config, (0, 1)), Path({str(state)!r}), report)
         """
     )
     reached = []
@@ -88,7 +102,7 @@ def test_killed_and_resumed_training_ends_with_the_same_bits(tmp_path):
 
 def test_a_foreign_or_damaged_state_is_refused(tmp_path):
     state = tmp_path / "run.state"
-    Trainer(SMALL, (0, 1)).save(state)
+    begin(SMALL, (0, 1)).save(state)
     for config, seeds in ((SMALL, (0, 2)), (replace(SMALL, recipe=Recipe(steps=30)), (0, 1))):
         with pytest.raises(Refused, match="another training"):
             train(config, seeds, state)
@@ -98,51 +112,64 @@ def test_a_foreign_or_damaged_state_is_refused(tmp_path):
 
 
 def test_a_loss_that_is_not_finite_stops_training_by_name():
-    trainer = Trainer(SMALL, (0, 1))
+    trainer = begin(SMALL, (0, 1))
     with torch.no_grad():
-        trainer.model.readout[1] = torch.inf
+        trainer.model.readout.weight[1] = torch.inf
     with pytest.raises(Failed, match=r"step 0: the loss of seeds \[1\]"):
         trainer.advance()
 
 
 def test_loss_is_the_expectation_over_queries(task):
-    trainer = Trainer(SMALL, (0,))
-    contexts = draw(task, 6, "evaluate", seed=0, tokens=True)
-    queries = draw_queries(task, 6, 40_000, "evaluate", seed=0)
+    trainer = begin(SMALL, (0,))
+    contexts = draw(task, 6, "evaluate", seed=0, queries=40_000)
     model = trainer.model.double()
-    errors = model.predict(contexts, queries)[0]
-    errors = (errors - torch.einsum("bqd,bd->bq", queries, contexts.w)).square()
+    truth = torch.einsum("bqd,bd->bq", contexts.queries, contexts.w)
+    errors = (model.predict(contexts)[0] - truth).square()
     standard_error = errors.std(dim=1) / errors.shape[1] ** 0.5
     gap = (excess_risk(model, contexts)[0] - errors.mean(dim=1)).abs()
     assert (gap < 4 * standard_error).all()
 
 
-@pytest.mark.parametrize("attention", ["softmax", "relu"])
-def test_token_models_train_too(attention):
-    config = replace(SMALL, architecture=replace(SMALL.architecture, attention=attention))
-    losses = train(config, (0,)).losses
-    assert losses.isfinite().all()
-    assert not torch.equal(losses[0], losses[-1])
+@pytest.mark.parametrize("attention", ["linear", "softmax", "relu"])
+@pytest.mark.parametrize("mlp", [False, True])
+def test_models_with_norm_and_mlp_train_too(attention, mlp):
+    architecture = replace(SMALL.architecture, attention=attention, norm=True, mlp=mlp)
+    recipe = replace(SMALL.recipe, steps=300, lr=1e-2, batch=32, init_scale=1.0, weight_decay=0.0)
+    trainer = train(replace(SMALL, architecture=architecture, recipe=recipe), (0,))
+    assert trainer.losses[-50:].mean() < 0.8 * trainer.losses[:10].mean()
+    assert all(p.grad is not None and p.grad.any() for p in trainer.model.parameters())
 
 
-@pytest.mark.parametrize("attention", ["linear", "softmax"])
-def test_training_draws_from_its_own_stream_seed_and_step_only(monkeypatch, attention):
+@both
+def test_training_draws_from_its_own_stream_seed_and_step_only(monkeypatch, config):
     seen = []
 
-    def spy(function):
-        def call(*arguments, **settings):
-            seen.append(arguments[-3:])
-            return function(*arguments, **settings)
+    def spy(task, batch, *key, queries):
+        seen.append(key)
+        return draw(task, batch, *key, queries=queries)
 
-        return call
-
-    monkeypatch.setattr(training, "draw", spy(draw))
-    monkeypatch.setattr(training, "draw_queries", spy(draw_queries))
-    config = replace(SMALL, architecture=replace(SMALL.architecture, attention=attention))
-    trainer = Trainer(config, (3, 7))
+    monkeypatch.setattr(training, "draw", spy)
+    trainer = begin(config, (3, 7))
     for _ in range(2):
         trainer.advance()
     assert set(seen) == {("train", seed, step) for seed in (3, 7) for step in (0, 1)}
+
+
+def test_lengths_are_drawn_per_batch_from_the_whole_range_and_for_all_seeds_alike(monkeypatch):
+    seen = {}
+
+    def spy(task, batch, stream, seed, step, queries):
+        seen.setdefault(seed, []).append(task.n)
+        return draw(task, batch, stream, seed, step, queries=queries)
+
+    monkeypatch.setattr(training, "draw", spy)
+    recipe = replace(SMALL.recipe, lengths=(6, 9), steps=60)
+    train(replace(SMALL, recipe=recipe), (3, 7))
+    assert seen[3] == seen[7]
+    assert set(seen[3]) == {6, 7, 8, 9}
+    again, seen[7] = seen[7], []
+    train(replace(SMALL, recipe=recipe), (7,))
+    assert seen[7] == again
 
 
 def test_clipping_is_part_of_a_step():
@@ -182,8 +209,8 @@ def test_coupled_and_decoupled_decay_are_different_things():
 
 def test_sgd_takes_plain_steps_with_momentum():
     recipe = Recipe(steps=3, batch=8, optimiser="sgd", betas=(0.5, 0.9), clip=1e9, warmup=0.0)
-    trainer = Trainer(replace(SMALL, recipe=recipe), (0,))
-    embed, velocity = trainer.model.embed, 0
+    trainer = begin(replace(SMALL, recipe=recipe), (0,))
+    embed, velocity = trainer.model.embed.weight, 0
     for step in range(3):
         before = embed.detach().clone()
         trainer.advance()
@@ -203,6 +230,7 @@ def test_the_hash_sees_every_setting_and_survives_a_round_trip():
                 "prior": (1.0, 1.0, 2.0, 1.0), "heads": (2, 2),
                 "attention": "relu", "inputs": "preprocessed", "betas": (0.8, 0.9),
                 "optimiser": "sgd", "s": 1, "d": None, "warmup": 0.2,
+                "norm": True, "mlp": True, "lengths": (4, 8),
             }.get(name, value * 2 if isinstance(value, (int, float)) else value)  # fmt: skip
             if other is None:
                 continue
@@ -229,10 +257,18 @@ def test_a_configuration_of_nonlinear_responses_survives_a_round_trip():
         (lambda: Recipe(clip=0), "clip=0"),
         (lambda: Recipe(optimiser="adma"), "did you mean adam"),
         (lambda: Configuration(SparseLinear(d=4, s=1), Architecture(d=5)), "d=5"),
-        (lambda: Trainer(SMALL, ()), "at least one seed"),
+        (lambda: begin(SMALL, ()), "at least one seed"),
+        (lambda: training.Trainer(SMALL, (0, 1), training.fresh(SMALL, (0,))), "wants 2 of"),
+        (lambda: Recipe(lengths=(8,)), "allowed are"),
+        (lambda: Recipe(lengths=(8, 4)), "low <= high"),
+        (lambda: Recipe(lengths=(0, 4)), "1 <= low"),
         (
             lambda: Configuration(Nonlinear(8, 9, 0.5, "sign"), Architecture(attention="softmax")),
             "nonlinear responses allow linear",
+        ),
+        (
+            lambda: Configuration(Nonlinear(8, 9, 0.5, "sign"), Architecture(norm=True)),
+            "without norm and mlp",
         ),
         (lambda: Nonlinear(8, 9, 0.5, "sgn"), "did you mean sign"),
     ],
@@ -246,9 +282,10 @@ def test_finetuning_starts_from_the_pruned_model_and_verifies(tmp_path):
     whole = load("workhorse-3")
     smaller = replace(whole.config.architecture, heads=(8, 1, 1))
     recipe = replace(whole.config.recipe, steps=3, batch=16, lr=1e-9)
-    config = replace(whole.config, architecture=smaller, recipe=recipe, start=Start("workhorse-3"))
+    origin = Start("workhorse-3", whole.config.hash)
+    config = replace(whole.config, architecture=smaller, recipe=recipe, start=origin)
     assert Configuration.from_dict(config.to_dict()) == config
-    assert config.hash != replace(config, start=Start("workhorse-3", "random")).hash
+    assert config.hash != replace(config, start=replace(origin, keep="random")).hash
     start = pruned(config.start, smaller, (3, 1))
     trainer = train(config, (3, 1))
     contexts = draw(whole.config.task, 50, "evaluate", seed=0)
@@ -259,6 +296,12 @@ def test_finetuning_starts_from_the_pruned_model_and_verifies(tmp_path):
     assert all(check.passed for check in verify(tuned))
     wider = replace(smaller, d_head=4)
     with pytest.raises(Refused, match="cannot be pruned to"):
-        Trainer(replace(config, architecture=wider), (0,))
+        begin(replace(config, architecture=wider), (0,))
     with pytest.raises(Refused, match="seeds="):
-        Trainer(config, (99,))
+        begin(config, (99,))
+    other = replace(config, start=replace(origin, hash="0" * 12))
+    assert other.hash != config.hash
+    with pytest.raises(Refused, match="starts from 000000000000"):
+        begin(other, (0,))
+    with pytest.raises(Refused, match="start from another's weights"):
+        training.fresh(config, (0,))
