@@ -20,7 +20,8 @@ from icl.estimators import ESTIMATORS
 from icl.intervals import geometric, over_seeds
 
 WIDTH = 5.6  # inches: narrow, so that text is still legible where a phone shrinks the figure
-INK = "#3b4cc0"  # of models, where colour says nothing
+INK = "#4b2991"  # of models, where colour says nothing
+MODELS = "blend:#b39ddb,#2a0a4f"  # one hue that no estimator has, from light to dark
 LINES = ("--", "-.", ":")
 
 
@@ -47,7 +48,7 @@ def looks(labels: Iterable[str]) -> dict[str, dict]:
     """Colour, marker and line of every label."""
     labels = list(dict.fromkeys(labels))
     ours = [label for label in labels if label not in ESTIMATORS]
-    colours = sns.color_palette("viridis", len(ours))
+    colours = sns.color_palette(MODELS, len(ours))
     found = {
         label: {"color": colour, "marker": marker, "linestyle": "-"}
         for label, colour, marker in zip(ours, colours, cycle("osD^vPX*"), strict=False)

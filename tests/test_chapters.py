@@ -12,9 +12,10 @@ import nbformat
 import pytest
 import yaml
 
-from icl import chapters, site
-from icl.chapters import Chapter, execute
 from icl.errors import Failed, Refused
+from icl.experiments import SHARED
+from icl.site import build, chapters, digests
+from icl.site.chapters import Chapter, execute
 
 ROOT = Path(__file__).parent.parent
 CHAPTERS = chapters.chapters(ROOT)
@@ -45,7 +46,7 @@ def test_a_chapter_is_thin_stripped_and_parameterised(chapter):
 @pytest.mark.parametrize("chapter", CHAPTERS.values(), ids=CHAPTERS)
 def test_every_figure_has_alt_text_caption_and_name(chapter):
     for cell in code_cells(chapter.path):
-        if re.search(r"^(figures|heatmaps)\.(?!use_style)", cell.source, re.MULTILINE):
+        if re.search(r"^found\.plot", cell.source, re.MULTILINE):
             about = cell.metadata["mystnb"]
             assert len(about["image"]["alt"]) > 30
             assert len(about["figure"]["caption"]) > 30
@@ -69,20 +70,102 @@ def test_execution_passes_parameters_and_records_what_it_ran(tmp_path):
     assert chapter.digest({"x": 21}) == done.metadata["icl"]["digest"] != chapter.digest({"x": 3})
 
 
-def test_a_chapter_s_digest_sees_the_package_and_its_models(tmp_path, monkeypatch):
-    chapter = made(tmp_path / "c.ipynb", "x")
-    package = tmp_path / "icl"
-    (package / "trained").mkdir(parents=True)
-    monkeypatch.setattr(chapters, "__file__", str(package / "chapters.py"))
-    digests = [chapter.digest({})]
-    for name in ("risk.py", "trained/model.safetensors"):
-        for content in ("one", "two"):
-            (package / name).write_text(content)
-            digests.append(chapter.digest({}))
-    made(chapter.path, "y")
-    digests.append(chapter.digest({}))
-    assert len(set(digests)) == len(digests)
-    assert chapter.digest({}) == digests[-1]
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """A copy of the package whose models are empty files, of which digests are taken."""
+    copy = tmp_path / "icl"
+    source = ROOT / "icl"
+    shutil.copytree(source, copy, ignore=shutil.ignore_patterns("__pycache__", "trained"))
+    (copy / "trained").mkdir()
+    for model in (source / "trained").glob("*.safetensors"):
+        (copy / "trained" / model.name).touch()
+    monkeypatch.setattr(digests, "PACKAGE", copy)
+    return copy
+
+
+OWN = ("contexts.py", "experiments/__init__.py", "experiments/models.py",
+       "experiments/comparison.py", "experiments/preprocessing.py",
+       "trained/preprocessed-2.safetensors")  # fmt: skip
+OTHERS = ("cli.py", "site/pages.py", "site/chapters.py", "experiments/pruning.py",
+          "trained/workhorse-5.safetensors")  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("source", "seen", "ignored"),
+    [
+        ("from icl.experiments import preprocessing", OWN, OTHERS),
+        ("import icl.experiments.preprocessing as p", OWN, OTHERS),
+        ("from icl.experiments.preprocessing import run", OWN, OTHERS),
+        ("from icl.experiments import preprocessing, pruning", (*OWN, *OTHERS[-2:]), OTHERS[:3]),
+        ("x", (*OWN, *OTHERS), ()),
+        ("%matplotlib inline", (*OWN, *OTHERS), ()),
+        ("from icl.experiments import plans", (*OWN, *OTHERS), ()),
+        ("import icl\nfrom icl.experiments import preprocessing", (*OWN, *OTHERS), ()),
+    ],
+)
+def test_a_chapter_s_digest_sees_what_it_depends_on(tmp_path, package, source, seen, ignored):
+    chapter = made(tmp_path / "c.ipynb", source)
+    digest = chapter.digest({})
+    for name in (*seen, *ignored):
+        file = package / name
+        before = file.read_bytes()
+        file.write_bytes(before + b"#")
+        assert (chapter.digest({}) != digest) == (name in seen), name
+        file.write_bytes(before)
+    assert chapter.digest({}) == digest
+    assert chapter.digest({"x": 1}) != digest
+    made(chapter.path, source, "y = 2")
+    assert chapter.digest({}) != digest
+
+
+def test_a_chapter_s_digest_sees_the_model_that_a_fine_tuning_starts_from(package, monkeypatch):
+    from icl.experiments import pruning
+
+    chapter = CHAPTERS["pruning"]
+    fine_tuned = {name: plan for name, plan in pruning.PLANS.items() if plan.config.start}
+    monkeypatch.setattr(pruning, "PLANS", fine_tuned)
+    digest = chapter.digest({})
+    (package / "trained" / "workhorse-5.safetensors").write_text("another")
+    assert "workhorse-5" not in fine_tuned
+    assert chapter.digest({}) != digest
+
+
+def test_a_shipped_chapter_depends_on_its_own_experiment_only():
+    for name, chapter in CHAPTERS.items():
+        files = digests.dependencies(chapter.path)
+        wing = {path.stem for path in files if path.parent.name == "experiments"}
+        assert wing == {"__init__", *SHARED, name.replace("-", "_")}
+
+
+def test_the_table_of_contents_is_read_whole_and_in_order(tmp_path):
+    (tmp_path / "_toc.yml").write_text(
+        """
+format: jb-book
+root: book/intro
+parts:
+  - caption: "file: book/not-a-page"
+    chapters:
+      - file: book/one.ipynb
+        sections:
+          - file: book/one_and-a-half
+            sections:
+              - {file: book/deeper.md, title: Deeper}
+          - url: https://example.org
+      # - file: book/left-out
+  - caption: Two
+    numbered: true
+    chapters: [{file: book/two}]
+"""
+    )
+    pages = ["intro", "one", "one_and-a-half", "deeper", "two"]
+    assert chapters.toc(tmp_path) == pages
+
+
+@pytest.mark.parametrize("text", ["format: jb-book\nchapters: []", "a: [", "root: x\npart: y"])
+def test_a_malformed_table_of_contents_is_refused_in_one_line(tmp_path, text):
+    (tmp_path / "_toc.yml").write_text(text)
+    with pytest.raises(Refused, match=r"^_toc.yml: [^\n]+$"):
+        chapters.toc(tmp_path)
 
 
 def test_a_value_a_chapter_refuses_is_the_user_s_mistake_not_a_failure(tmp_path):
@@ -130,7 +213,7 @@ def add_title(path):
 def test_a_build_is_incremental_and_a_failed_one_leaves_the_last_site(small_book, monkeypatch):
     monkeypatch.setenv("ICL_REPOSITORY", "https://github.com/someone/something")
     said = []
-    index = site.build(small_book, said.append)
+    index = build.build(small_book, said.append)
     page = index.parent / "book" / "one.html"
     assert "first result" in page.read_text()
     link = r"mybinder.org/v2/gh/someone/something/main\?urlpath=[a-z/]*tree/book/one.ipynb"
@@ -138,12 +221,12 @@ def test_a_build_is_incremental_and_a_failed_one_leaves_the_last_site(small_book
     assert said[-1].startswith("building")
 
     said.clear()
-    site.build(small_book, said.append)
+    build.build(small_book, said.append)
     assert said == ["nothing changed"]
 
     def broken(text, words):
         with pytest.raises(Failed, match=words):
-            site.build(small_book, said.append)
+            build.build(small_book, said.append)
         assert "first result" in page.read_text(), text
 
     (small_book / "book" / "intro.md").write_text("# Intro\n\nSee [](nowhere.md).\n")
@@ -152,7 +235,7 @@ def test_a_build_is_incremental_and_a_failed_one_leaves_the_last_site(small_book
     broken("a chapter that raises", "one, cell 2: ZeroDivisionError")
     made(small_book / "book" / "two.ipynb", "1")
     with pytest.raises(Refused, match=r"book/two.ipynb is not in _toc.yml"):
-        site.build(small_book, said.append)
+        build.build(small_book, said.append)
     assert "first result" in page.read_text()
 
 
@@ -167,7 +250,7 @@ def test_a_fork_made_as_the_book_says_builds_beside_its_original(small_book):
     (small_book / "_toc.yml").write_text(pages_of + listed)
     intro = "# Intro\n\n```{bibliography}\n```\n"
     (small_book / "book" / "intro.md").write_text(intro)
-    index = site.build(small_book, lambda _: None)
+    index = build.build(small_book, lambda _: None)
     assert (index.parent / "book" / "my-finding.html").exists()
 
 
@@ -186,7 +269,7 @@ def test_the_repository_address_is_never_made_up(tmp_path, monkeypatch, remote, 
     subprocess.run(["git", "init", "-q", tmp_path], check=True)
     if remote:
         subprocess.run(["git", "-C", tmp_path, "remote", "add", "origin", remote], check=True)
-    assert site.repository(tmp_path) == address
+    assert build.repository(tmp_path) == address
 
 
 @pytest.fixture(scope="module")
@@ -234,12 +317,17 @@ def test_the_readme_s_commands_are_the_makefile_s_and_its_tree_is_the_checkout_s
     for command in re.findall(r"^make (\w+)", readme, re.MULTILINE):
         assert command in targets
     tree = re.search(r"```text\n(.*?)```", readme, re.DOTALL)[1]
-    named = set(re.findall(r"^\s*([\w./-]+)  ", tree, re.MULTILINE))
-    modules = {f"{path.stem}.py" for path in (ROOT / "icl").glob("[a-z]*.py")}
-    assert modules <= named, f"not in the README's tree: {modules - named}"
-    for name in named - modules:
-        there = (ROOT / name).exists() or (ROOT / "icl" / name).exists()
-        assert there, f"the README's tree names {name}"
+    named = re.findall(r"^( *)([\w./-]+)  ", tree, re.MULTILINE)
+    folders, paths = {}, []
+    for indent, name in named:  # a deeper line is a file of the last folder above it
+        depth = len(indent) // 2
+        paths.append(folders.get(depth - 1, Path()) / name)
+        folders[depth] = paths[-1]
+    for path in paths:
+        assert (ROOT / path).exists(), f"the README's tree names {path}"
+    experiments = {f"icl/experiments/{name.replace('-', '_')}.py" for name in CHAPTERS}
+    modules = {str(path.relative_to(ROOT)) for path in (ROOT / "icl").rglob("[a-z]*.py")}
+    assert modules - experiments <= set(map(str, paths))
 
 
 def test_conda_pip_and_pyproject_agree():

@@ -1,19 +1,36 @@
 """The command: what a user types, and what a user mistypes."""
 
+import os
 import re
 import signal
 import subprocess
 import sys
+import time
+from concurrent.futures import BrokenExecutor, Future, ThreadPoolExecutor
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from icl import checkpoints, cli, jobs, provenance
+from icl import checkpoints, cli, experiments, runs
 from icl.checkpoints import load
-from icl.jobs import Job
-from icl.sweeps import MODELS
-from icl.training import Trainer
+from icl.errors import Failed
+from icl.experiments.models import SINGLE_HEAD
+from icl.runs import Job, begin, train_all
+
+SMALL = SINGLE_HEAD["heads-1-3"]
+
+
+@pytest.fixture
+def trial(monkeypatch):
+    """Make an experiment of these plans the only one there is."""
+
+    def plan(plans):
+        found = {"trial": SimpleNamespace(PLANS=plans)}
+        monkeypatch.setattr(experiments, "experiments", lambda: found)
+
+    return plan
 
 
 @pytest.fixture
@@ -85,7 +102,9 @@ def test_list_names_chapters_parameters_and_models(icl):
     for word in ("head-utilization: ", "--contexts", "(default 1024)", "setup: ", "--nonzero"):
         assert word in out
     for name in checkpoints.catalogue():
-        assert f"{load(name).risks[0]:.3f}" in out
+        assert f"  {name}: {load(name).label}\n    {load(name).risks[0]:.3f} " in out
+    for name in ("preprocessing", "pruning"):
+        assert name in re.search(r"^experiments .*: (.*)$", out, re.MULTILINE)[1].split(", ")
 
 
 def test_train_writes_a_file_that_verifies_and_is_not_trained_twice(icl, tmp_path):
@@ -118,12 +137,8 @@ def test_train_adds_missing_seeds_and_refuses_another_configuration(icl, tmp_pat
     assert load(file).seeds == (100, 7)
 
 
-def test_an_experiment_trains_what_is_missing_and_says_how_long_it_will_take(
-    icl, tmp_path, monkeypatch
-):
-    plans = {f"m{seeds}": MODELS["heads-1-3"].adjusted(4, (seeds,)) for seeds in (0, 1, 2)}
-    monkeypatch.setattr(jobs, "MODELS", plans)
-    monkeypatch.setattr(jobs, "EXPERIMENTS", {"trial": tuple(plans)})
+def test_an_experiment_trains_what_is_missing_and_says_how_long_it_will_take(icl, tmp_path, trial):
+    trial({f"m{seed}": SMALL.adjusted(4, (seed,)) for seed in (0, 1, 2)})
     assert icl("train", "--experiment", "trial", "--output", tmp_path)[0] == 0
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     assert sorted(before) == ["m0.safetensors", "m1.safetensors", "m2.safetensors"]
@@ -140,13 +155,16 @@ def test_an_experiment_trains_what_is_missing_and_says_how_long_it_will_take(
     assert (status, "3 of 3 models" in out, "training" in out) == (0, True, False)
 
 
-def test_one_model_that_fails_does_not_stop_the_others(icl, tmp_path, monkeypatch):
-    good = MODELS["heads-1-3"].adjusted(3, (0,))
+def good_and_bad(monkeypatch):
+    """A model that trains, and one whose loss explodes soon after its first step."""
+    good = SMALL.adjusted(3, (0,))
     recipe = replace(good.config.recipe, lr=1e6, steps=30, clip=1e9, batch=4)
-    bad = replace(good, config=replace(good.config, recipe=recipe))
-    monkeypatch.setattr(jobs, "TIMED_STEPS", 1)
-    monkeypatch.setattr(jobs, "MODELS", {"bad": bad, "good": good})
-    monkeypatch.setattr(jobs, "EXPERIMENTS", {"trial": ("bad", "good")})
+    monkeypatch.setattr(runs, "TIMED_STEPS", 1)
+    return {"bad": replace(good, config=replace(good.config, recipe=recipe)), "good": good}
+
+
+def test_one_model_that_fails_does_not_stop_the_others(icl, tmp_path, monkeypatch, trial):
+    trial(good_and_bad(monkeypatch))
     status, out, err = icl("train", "--experiment", "trial", "--output", tmp_path)
     assert status == 1
     assert "bad: step" in out
@@ -157,27 +175,57 @@ def test_one_model_that_fails_does_not_stop_the_others(icl, tmp_path, monkeypatc
     assert not (tmp_path / "bad.safetensors").exists()
 
 
-def test_an_interrupt_ends_an_experiment_at_once(tmp_path):
+def test_any_executor_trains_what_is_missing_longest_first(tmp_path, monkeypatch, capsys):
+    plans = {f"m{steps}": SMALL.adjusted(steps, (0,)) for steps in (3, 50, 10)}
+    with ThreadPoolExecutor(1) as executor:
+        train_all(plans, tmp_path, executor=executor)
+        lines = capsys.readouterr().out.splitlines()
+        assert [line.split(":")[0] for line in lines[2:]] == ["m50", "m10", "m3"]
+        assert load(tmp_path / "m10.safetensors").config.recipe.steps == 10
+        train_all(plans, tmp_path, executor=executor)
+        assert capsys.readouterr().out == "3 of 3 models are trained already\n"
+        with pytest.raises(Failed, match="1 of 2 models failed"):
+            train_all(good_and_bad(monkeypatch), tmp_path, executor=executor)
+        assert (tmp_path / "good.safetensors").exists()
+        assert executor.submit(int).result() == 0, "an executor that is given stays open"
+
+
+def test_a_worker_that_dies_is_a_failed_model(tmp_path, capsys):
+    class Dies:
+        def submit(self, *_):
+            dead = Future()
+            dead.set_exception(BrokenExecutor("a worker died"))
+            return dead
+
+    with pytest.raises(Failed, match="1 of 1 models failed"):
+        train_all({"m": SMALL.adjusted(3, (0,))}, tmp_path, executor=Dies())
+    assert "m: a worker died" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("seconds", [0, 3])  # while the processes start, and when they train
+def test_an_interrupt_ends_an_experiment_at_once(tmp_path, seconds):
     # Where the tests run in the background of a shell, children start with SIGINT ignored.
     heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
     code = f"{heed}; from icl.cli import main; main()"
     program = [sys.executable, "-c", code, "train", "--experiment", "preprocessing"]
     run = subprocess.Popen(
-        [*program, "--output", tmp_path], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+        [*program, "--output", tmp_path], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        start_new_session=True,
+    )  # fmt: skip
     while "training" not in run.stdout.readline():
         assert run.poll() is None
-    run.send_signal(signal.SIGINT)
+    time.sleep(seconds)
+    os.killpg(run.pid, signal.SIGINT)  # as a terminal does: to the workers, too
     _, err = run.communicate(timeout=30)
     assert run.returncode == 130
     assert err.strip() == "interrupted"
 
 
 def test_the_time_left_of_a_cut_training_counts_only_what_is_left(tmp_path):
-    plan = MODELS["heads-1-3"].adjusted(1000, (0,))
-    job = Job("m", plan, tmp_path / "m.safetensors")
+    plan = SMALL.adjusted(1000, (0,))
+    job = Job(plan, tmp_path / "m.safetensors")
     whole = job.seconds_left()
-    trainer = Trainer(plan.config, (0,))
+    trainer = begin(plan.config, (0,))
     for _ in range(3):
         trainer.advance()
     trainer.losses = torch.cat([trainer.losses[:3], torch.ones(897, 1), trainer.losses[900:]])
@@ -187,17 +235,18 @@ def test_the_time_left_of_a_cut_training_counts_only_what_is_left(tmp_path):
 
 
 def test_verify_fails_for_a_file_from_elsewhere(icl, tmp_path, monkeypatch):
-    monkeypatch.setattr(provenance, "REPLAY_TOLERANCE", -1.0)
+    monkeypatch.setattr(runs, "REPLAY_TOLERANCE", -1.0)
     status, out, _ = icl("verify", "workhorse-3")
     assert status == 1
     assert "DIFFERENT" in out
 
 
 def test_commands_that_need_the_book_say_so_elsewhere(icl, tmp_path, monkeypatch):
-    from icl import chapters
+    from icl.site import chapters
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(chapters, "__file__", str(tmp_path / "site-packages" / "icl" / "x.py"))
+    elsewhere = tmp_path / "site-packages" / "icl" / "site" / "chapters.py"
+    monkeypatch.setattr(chapters, "__file__", str(elsewhere))
     status, _, err = icl("build")
     assert status == 2
     assert "not inside a checkout" in err

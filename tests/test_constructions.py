@@ -1,16 +1,25 @@
 """The constructions are the algorithms they claim to be, and few heads do what is derived."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from icl import few_heads
-from icl.constructions import digits, gradient_descent, layer_errors, preprocess_then_optimise
-from icl.contexts import draw, draw_queries
+from icl.claims import NOT_REPRODUCED, REPRODUCED, UNDECIDED
+from icl.constructions import (
+    correct_digits,
+    gradient_descent,
+    layer_errors,
+    preprocess_then_optimise,
+)
+from icl.contexts import draw, gram_moments
+from icl.descent import GradientDescent, PreprocessedGD
 from icl.errors import Refused
-from icl.estimators import GradientDescent, PreprocessedGD
+from icl.experiments import constructions
+from icl.experiments.constructions import A6
 from icl.tasks import SparseLinear
 
 RATE = 0.03
@@ -29,7 +38,7 @@ def covariances(d):
 @given(st.integers(1, 6), st.integers(1, 40), st.integers(0, 2), st.integers(1, 4))
 def test_a_construction_is_its_algorithm_after_every_layer(built, explicit, d, n, kind, steps):
     task = SparseLinear(d, 1, n, 0.5, "sphere", covariances(d)[kind])
-    contexts = draw(task, 16, "evaluate", 0, tokens=True)
+    contexts = draw(task, 16, "evaluate", 0, queries=1)
     model = built(d, steps, RATE)
     errors = layer_errors(model, explicit(steps, RATE), contexts)
     assert errors.shape == (2, len(model.config.heads))
@@ -40,20 +49,19 @@ def test_a_construction_is_its_algorithm_after_every_layer(built, explicit, d, n
 @pytest.mark.parametrize("n", [3, 200])
 def test_whole_predictions_agree_in_both_paths(built, explicit, n):
     task = SparseLinear(d=6, n=n, values="sphere", covariance=covariances(6)[2])
-    contexts = draw(task, 16, "evaluate", 1, tokens=True)
-    queries = draw_queries(task, 16, 5, "evaluate", 1)
+    contexts = draw(task, 16, "evaluate", 1, queries=5)
     model, algorithm = built(6, 4, RATE), explicit(4, RATE)
     torch.testing.assert_close(
         model.weights(contexts)[0], algorithm.weights(contexts), rtol=1e-12, atol=1e-13
     )
-    answers = algorithm.predict(contexts, queries)
-    for path in (model.predict, model.predict_tokens):
-        torch.testing.assert_close(path(contexts, queries)[0], answers, rtol=1e-12, atol=1e-13)
+    answers = algorithm.predict(contexts)
+    for path in (model, model.on_tokens()):
+        torch.testing.assert_close(path.predict(contexts)[0], answers, rtol=1e-12, atol=1e-13)
 
 
 def test_algorithm_1_token_by_token_in_plain_numpy():
     task = SparseLinear(d=4, n=7, values="sphere")
-    contexts = draw(task, 1, "evaluate", 0, tokens=True)
+    contexts = draw(task, 1, "evaluate", 0, queries=1)
     x, y = contexts.tokens[0, :, :4].numpy(), contexts.tokens[0, :, 4].numpy()
     r = sum(y[i] * x[i] for i in range(7)) / 7
     z, u = x * r, np.zeros(4)
@@ -69,19 +77,42 @@ def test_algorithm_1_token_by_token_in_plain_numpy():
 )
 @pytest.mark.parametrize("layer", [0, -1])
 def test_a_wrong_sign_or_a_missing_1_over_n_is_seen(built, explicit, layer, matrix, factor):
-    contexts = draw(SparseLinear(n=32, values="sphere"), 16, "evaluate", 0, tokens=True)
+    contexts = draw(SparseLinear(n=32, values="sphere"), 16, "evaluate", 0, queries=1)
     model, algorithm = built(8, 3, RATE), explicit(3, RATE)
-    getattr(model, matrix)[layer].mul_(factor)
-    assert digits(layer_errors(model, algorithm, contexts)) < 4
+    getattr(model.blocks[layer], matrix).weight.mul_(factor)
+    assert correct_digits(layer_errors(model, algorithm, contexts)) < 4
 
 
 def test_digits_are_of_the_worst_layer_and_path_and_bounded():
     errors = torch.tensor([[[1e-15, 1e-3], [1e-9, 1e-9]], [[0, 0], [0, 0]]], dtype=torch.float64)
-    torch.testing.assert_close(digits(errors), torch.tensor([3.0, 52 * np.log10(2)]).double())
+    expected = torch.tensor([3.0, 52 * np.log10(2)]).double()
+    torch.testing.assert_close(correct_digits(errors), expected)
+
+
+@pairs
+def test_the_verdict_turns_when_a_construction_is_another_algorithm(built, explicit):
+    task = SparseLinear(d=4, n=16, values="sphere")
+    batches = [draw(task, 8, "evaluate", seed, queries=1) for seed in (0, 1, 2)]
+
+    def outcome(model):
+        errors = [layer_errors(model, explicit(2, RATE), batch) for batch in batches]
+        return A6.judge({"": torch.stack(errors)}).outcome
+
+    assert outcome(built(4, 2, RATE)) == REPRODUCED
+    assert outcome(built(4, 2, -RATE)) == NOT_REPRODUCED
+    assert outcome(built(4, 2, 1.01 * RATE)) == NOT_REPRODUCED
+
+
+def test_the_verdict_needs_twelve_digits_of_every_seed():
+    errors = torch.full((3, 2, 4), 1e-13)
+    assert A6.judge({"": errors}).outcome == REPRODUCED
+    errors[0, 1, 3] = 1e-9
+    assert A6.judge({"": errors}).outcome == UNDECIDED
+    assert A6.judge({"": torch.full((3, 2, 4), 1e-11)}).outcome == NOT_REPRODUCED
 
 
 def test_a_rate_that_depends_on_the_context_is_refused():
-    contexts = draw(SparseLinear(), 2, "evaluate", 0, tokens=True)
+    contexts = draw(SparseLinear(), 2, "evaluate", 0, queries=1)
     with pytest.raises(Refused, match="relative=True"):
         layer_errors(gradient_descent(8, 1, 1.0), GradientDescent(1, 1.0, True), contexts)
 
@@ -89,7 +120,7 @@ def test_a_rate_that_depends_on_the_context_is_refused():
 @pytest.mark.parametrize("kind", [0, 2])
 def test_gram_moments_are_those_of_drawn_contexts(kind):
     task = SparseLinear(d=3, s=2, n=5, values="sphere", covariance=covariances(3)[kind])
-    mean, covariance = few_heads.gram_moments(task)
+    mean, covariance = gram_moments(task)
     drawn = draw(task, 200_000, "tune", 0).gram.flatten(1)
     torch.testing.assert_close(drawn.mean(dim=0), mean.flatten(), rtol=0.02, atol=0.03)
     exact, empirical = covariance.reshape(16, 16), drawn.T.cov()
@@ -105,7 +136,7 @@ def task():
 
 @pytest.fixture(scope="module")
 def found(task):
-    return {h: few_heads.best_layer(task, h, task.d, starts=2) for h in range(1, 5)}
+    return {h: constructions.best_layer(task, h, task.d, starts=2) for h in range(1, 5)}
 
 
 def test_the_least_error_falls_to_zero_at_d_heads_and_respects_the_bound(task, found):
@@ -113,35 +144,35 @@ def test_the_least_error_falls_to_zero_at_d_heads_and_respects_the_bound(task, f
     assert sorted(errors, reverse=True) == errors
     assert errors[-1] < 1e-4 < errors[-2]
     for heads, error in zip(sorted(found), errors, strict=True):
-        assert error >= few_heads.lower_bound(4, heads, 4) - 1e-9
-        assert error == pytest.approx(few_heads.paired_error(task, heads), abs=1e-4)
+        assert error >= constructions.lower_bound(4, heads, 4) - 1e-9
+        assert error == pytest.approx(constructions.paired_error(task, heads), abs=1e-4)
 
 
 def test_the_reported_error_is_confirmed_on_fresh_contexts(task, found):
     contexts = draw(task, 40_000, "evaluate", 0)
     for model, error in found.values():
-        fresh = few_heads.preprocessing_error(model, contexts)
+        fresh = constructions.preprocessing_error(model, contexts)
         assert fresh == pytest.approx(error, rel=0.05, abs=1e-4)
 
 
 def test_found_layers_treat_examples_as_queries(task, found):
     # What a layer writes must be one linear map of the inputs for labelled tokens as well.
-    contexts = draw(task, 8, "evaluate", 0, tokens=True)
+    contexts = draw(task, 8, "evaluate", 0, queries=1)
     model, _ = found[2]
-    *_, states = model.hidden_tokens(contexts, contexts.tokens[..., :4])
+    *_, states = model.on_tokens().hidden(replace(contexts, queries=contexts.tokens[..., :4]))
     torch.testing.assert_close(states[0, :, :16, 4:8], states[0, :, 16:, 4:8])
 
 
 def test_heads_of_dimension_one_serve_one_feature_each(task):
     for heads in (1, 3):
-        _, error = few_heads.best_layer(task, heads, 1)
+        _, error = constructions.best_layer(task, heads, 1)
         assert error == pytest.approx(1 - heads / 4, abs=1e-3)
-        assert few_heads.lower_bound(4, heads, 1) == 1 - heads / 4
+        assert constructions.lower_bound(4, heads, 1) == 1 - heads / 4
 
 
 def test_algorithm_1_s_first_layer_has_no_error(task):
     contexts = draw(task, 64, "evaluate", 0)
-    assert few_heads.preprocessing_error(preprocess_then_optimise(4, 1, RATE), contexts) < 1e-24
+    assert constructions.preprocessing_error(preprocess_then_optimise(4, 1, RATE), contexts) < 1e-24
 
 
 def test_the_paired_head_s_error_by_monte_carlo():
@@ -159,12 +190,12 @@ def test_the_paired_head_s_error_by_monte_carlo():
         return ((1 - scale) ** 2 * c2 + scale**2 * side) / c2
 
     grid = [error(a, b) for a in np.linspace(0, 1, 51) for b in np.geomspace(0.03, 10, 81)]
-    assert min(grid) == pytest.approx(few_heads.paired_error(task, 1), rel=0.02)
+    assert min(grid) == pytest.approx(constructions.paired_error(task, 1), rel=0.02)
 
 
 def test_many_examples_make_one_head_serve_two_features():
     errors = [
-        few_heads.paired_error(SparseLinear(d=8, n=n, values="sphere"), 4)
+        constructions.paired_error(SparseLinear(d=8, n=n, values="sphere"), 4)
         for n in (10**3, 10**5, 10**7)
     ]
     assert errors[0] < 0.02
@@ -173,10 +204,28 @@ def test_many_examples_make_one_head_serve_two_features():
 
 def test_paired_heads_are_for_isotropic_data():
     with pytest.raises(Refused, match="covariance"):
-        few_heads.paired_error(SparseLinear(d=2, s=1, covariance=(1, 2), values="sphere"), 1)
+        constructions.paired_error(SparseLinear(d=2, s=1, covariance=(1, 2), values="sphere"), 1)
 
 
 def test_moments_of_the_gram_matrix_refuse_a_prior_of_another_shape():
     task = SparseLinear(d=2, s=2, values="signs", prior=(1.0, 2.0))
     with pytest.raises(Refused, match="prior"):
-        few_heads.gram_moments(task)
+        gram_moments(task)
+
+
+def test_the_chapter_at_its_smallest():
+    found = constructions.run(features=2, steps=1, rate=0.02, contexts=4, starts=1, seed=1)
+    assert found.verdict.outcome == REPRODUCED
+    assert list(found.layers.heads) == [1, 2, 1, 2]
+    assert "for 2 features" in found.finding
+    assert found.numbers().count("\n") == 5
+    assert {error.shape for error in found.errors.values()} == {(5, 2, 1), (5, 2, 2)}
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"features": 1}, {"steps": 0}, {"rate": 0}, {"contexts": 0}, {"starts": 0}]
+)
+def test_parameters_out_of_range_are_refused(wrong):
+    usual = {"features": 2, "steps": 1, "rate": 0.02, "contexts": 4, "starts": 1, "seed": 1}
+    with pytest.raises(Refused, match=next(iter(wrong))):
+        constructions.run(**usual | wrong)

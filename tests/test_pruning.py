@@ -1,69 +1,108 @@
-"""Pruned models: really smaller, equal to the masked ones, and pruned where it was said."""
+"""Claim A4: what is left of pruned models, and heads removed one by one."""
 
 import pytest
 import torch
 
+from icl.checkpoints import load
+from icl.claims import NOT_REPRODUCED, REPRODUCED
 from icl.contexts import draw
 from icl.errors import Refused
-from icl.heads import importance, mask
-from icl.pruning import masked, most_important, prune, random_heads, removal
-from icl.risk import excess_risk
-
-HEADS = (3, 1, 2)
-
-
-@pytest.fixture
-def model(model):
-    return model.requires_grad_(False)
-
-
-@pytest.fixture
-def contexts(task):
-    return draw(task, 40, "tune", seed=0)
-
-
-@pytest.mark.parametrize("counts", [(1, 1, 1), (2, 1, 2), (3, 1, 1), (3, 1, 2)])
-def test_a_pruned_model_is_smaller_and_answers_as_the_masked_one(model, contexts, counts):
-    kept = most_important(importance(model, contexts), counts)
-    smaller = prune(model, kept)
-    assert smaller.config.heads == counts
-    count = sum(p.numel() for p in smaller.parameters())
-    per_head = 4 * model.config.d_model * model.config.d_head * model.n_models
-    whole = sum(p.numel() for p in model.parameters())
-    assert count == whole - (sum(HEADS) - sum(counts)) * per_head
-    expected = masked(model, kept).weights(contexts)
-    assert torch.allclose(smaller.weights(contexts), expected, rtol=1e-10)
+from icl.experiments.comparison import Comparison
+from icl.experiments.pruning import (
+    A4,
+    PAIRS,
+    PLANS,
+    PRUNED,
+    Case,
+    Risks,
+    advantage_left,
+    log_ratio,
+    named,
+    prunings,
+    removal,
+    run,
+)
+from icl.heads import mask
+from icl.predictors import excess_risk
 
 
-def test_each_model_loses_its_own_heads(model, contexts):
-    found = importance(model, contexts)
-    kept = most_important(found, (1, 1, 1))
-    for m in range(2):
-        top = [int(found.rise[m, layer, :h].argmax()) for layer, h in enumerate(HEADS)]
-        assert [keep[m].tolist().index(True) for keep in kept] == top
-        others = [(la, h) for la, n in enumerate(HEADS) for h in range(n) if h != top[la]]
-        alone = mask(model, others).weights(contexts)[m]
-        assert torch.allclose(masked(model, kept).weights(contexts)[m], alone)
+def made(ridge=1.0, full=0.2, first=0.4, later=0.8):
+    """Mean risks of three seeds that differ a little."""
+    around = torch.tensor([1.0, 1.01, 0.99])
+    return Risks(torch.tensor(ridge), full * around, first * around, later * around)
 
 
-def test_random_heads_have_the_counts_and_depend_on_the_seed(model):
-    draws = [random_heads(model, (2, 1, 1), seed) for seed in range(20)]
-    for kept in draws:
-        assert [keep.sum(dim=1).tolist() for keep in kept] == [[2, 2], [1, 1], [1, 1]]
-    chosen = torch.stack([kept[0] for kept in draws]).float().mean(dim=0)
-    assert ((chosen > 0.3) & (chosen < 1)).all(), "every head is kept sometimes"
+def test_what_is_left_is_of_the_advantage_over_ridge():
+    whole = torch.tensor([0.2, 0.2])
+    risks = Risks(torch.tensor(1.0), whole, torch.tensor([0.2, 0.6]), torch.tensor([1.0, 1.2]))
+    assert advantage_left(risks).tolist() == pytest.approx([1.0, 0.5])
+    assert advantage_left(risks._replace(many_first=whole + 0.8)).tolist() == pytest.approx([0, 0])
+    assert (advantage_left(risks._replace(many_first=whole + 1)) < 0).all(), "worse than ridge"
 
 
-def test_unequal_counts_and_empty_layers_are_refused(model):
-    kept = random_heads(model, (2, 1, 1), 0)
-    kept[0][0] = True
-    with pytest.raises(Refused, match="layer 0"):
-        prune(model, kept)
-    with pytest.raises(Refused, match="layer 2"):
-        prune(model, random_heads(model, (2, 1, 0), 0))
+def test_the_ratio_is_of_few_heads_in_the_first_layer_over_few_in_later_ones():
+    risks = made(first=0.4, later=0.8)
+    assert log_ratio(risks).exp().tolist() == pytest.approx([2.0] * 3)
+    swapped = risks._replace(many_first=risks.many_later, many_later=risks.many_first)
+    assert torch.allclose(log_ratio(swapped), -log_ratio(risks))
 
 
-def test_removal_masks_the_lowest_scores_first(model, contexts):
+def test_useless_or_swapped_models_turn_the_verdict():
+    assert A4.judge({"m": made()}).outcome == REPRODUCED
+    assert A4.judge({"m": made(first=0.99, later=5.0)}).outcome == NOT_REPRODUCED, "as ridge"
+    assert A4.judge({"m": made(first=2.0, later=5.0)}).outcome == NOT_REPRODUCED, "zero answers"
+    assert A4.judge({"m": made(first=0.5, later=0.4)}).outcome == NOT_REPRODUCED, "swapped"
+    assert A4.judge({"m": made(first=0.4, later=0.42)}).outcome == NOT_REPRODUCED, "no need"
+
+
+def test_settings_take_their_risks_from_the_right_models(task):
+    field = Comparison(draw(task, 2, "evaluate", 0), {"ridge": torch.tensor([0.5, 1.5])})
+    names = ("all heads", "8-1-1", "8-1-1, fine-tuned", "8-1-1 random", "1-8-8", "one head")
+    risks = {name: torch.tensor([[i, i + 1.0]] * 2) for i, name in enumerate(names)}
+    case = Case(load("workhorse-3"), field, risks)
+    (found,) = case.settings.values()
+    assert list(case.settings) == ["8-8-8 heads, d = 8"], "no fine-tuned one to compare with"
+    assert [float(risk.flatten()[0]) for risk in found] == [1.0, 0.5, 1.5, 4.5]
+    more = Case(load("workhorse-3"), field, risks | {"1-8-8, fine-tuned": torch.full((2, 2), 9.0)})
+    tuned = more.settings["8-8-8 heads, d = 8, fine-tuned"]
+    assert [float(risk.flatten()[0]) for risk in tuned] == [1.0, 0.5, 2.5, 9.0]
+
+
+def test_prunings_keep_many_heads_in_the_first_layer_or_in_the_later_ones():
+    names = [named(plan) for plan in prunings("workhorse-3").values()]
+    assert names == ["8-1-1", "8-1-1 random", "1-8-8"]
+    for name in PAIRS:
+        whole = load(name).config
+        for plan in prunings(name).values():
+            assert plan.config.recipe.steps == whole.recipe.steps // 10
+            assert plan.config.recipe.lr == whole.recipe.lr / 2
+            assert plan.config.start.hash == whole.hash
+
+
+def test_the_plans_are_those_of_the_models_that_ship():
+    for name, plan in PLANS.items():
+        assert load(name).config == plan.config, name
+    missing = [name for whole in PAIRS for name in prunings(whole) if name not in PRUNED]
+    assert missing == ["workhorse-5-pruned-reverse"]
+
+
+def test_a_single_head_model_has_its_whole_one_s_task_and_depth():
+    for whole, single in PAIRS.items():
+        one, many = load(single).config, load(whole).config
+        assert one.task == many.task
+        assert one.architecture.heads == tuple(1 for _ in many.architecture.heads)
+
+
+def without(model, heads):
+    """The model with (layer, head) pairs masked."""
+    kept = [torch.ones(model.n_models, h, dtype=bool) for h in model.config.heads]
+    for layer, head in heads:
+        kept[layer][:, head] = False
+    return mask(model, kept)
+
+
+def test_removal_masks_the_lowest_scores_first(model, task):
+    contexts = draw(task, 40, "tune", seed=0)
     scores = [
         torch.tensor([[5.0, 1.0, 4.0], [1.0, 2.0, 3.0]]),
         torch.tensor([[2.0], [6.0]]),
@@ -75,5 +114,10 @@ def test_removal_masks_the_lowest_scores_first(model, contexts):
              [(0, 0), (0, 1), (0, 2), (2, 1), (2, 0), (1, 0)]]  # fmt: skip
     for m, heads in enumerate(order):
         for k in range(7):
-            expected = excess_risk(mask(model, heads[:k]), contexts)[m]
+            expected = excess_risk(without(model, heads[:k]), contexts)[m]
             assert torch.allclose(risks[k, m], expected)
+
+
+def test_values_that_make_no_sense_are_refused():
+    with pytest.raises(Refused, match="contexts=1"):
+        run(contexts=1, seed=1)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from icl import site
-from icl.chapters import toc
+from icl.site import build
+from icl.site.chapters import toc
 
 ROOT = Path(__file__).parent.parent
 PAGES = [f"book/{name}.html" for name in toc(ROOT)]
@@ -30,7 +30,7 @@ class Quiet(SimpleHTTPRequestHandler):
 @pytest.fixture(scope="module")
 def address():
     """The site as it is now, built where needed, on a server of its own."""
-    index = site.build(ROOT, lambda _: None)
+    index = build.build(ROOT, lambda _: None)
     handler = functools.partial(Quiet, directory=str(index.parent))
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()

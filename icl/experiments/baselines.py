@@ -1,0 +1,235 @@
+"""What does preprocessing buy, and how far is everything from Bayes? Estimators tuned alike."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from icl import figures, tables
+from icl.claims import CHEN, Claim, Criterion, Verdict, finding
+from icl.contexts import Contexts, draw
+from icl.errors import require
+from icl.estimators import ESTIMATORS, NAIVE
+from icl.experiments.comparison import better_naive
+from icl.intervals import estimate, over_seeds, reduction, summarise
+from icl.predictors import LinearPredictor, excess_risk
+from icl.tasks import SparseLinear
+
+PLANS = {}
+ALGORITHM, FIXED = "preprocessed GD", "preprocessed GD, fixed rate"
+SETTINGS = {
+    f"d={d}, s={s}, n={n}": SparseLinear(d, s, n, 1.0, "sphere")
+    for d, s, n in (
+        *((16, s, 32) for s in (1, 2, 4, 8, 16)),
+        *((16, 2, n) for n in (64, 256)),
+        (8, 2, 32),
+    )
+}
+GAUSSIAN = SparseLinear(16, 2, 32, 1.0, "gaussian")
+GAUSSIAN_SETTING = "d=16, s=2, n=32, gaussian"
+STEPS = (1, 2, 3, 5, 10, 30, 100)
+
+# Excess risks (M, B) by estimator, in M repetitions.
+Risks = dict[str, Tensor]
+# Excess risks (M, B) of the algorithm, and of GD or ridge, whichever is better.
+Pair = tuple[Tensor, Tensor]
+
+
+def advantage(pair: Pair) -> Tensor:
+    """By what fraction the algorithm's mean risk is below the better naive one's, (M,)."""
+    return reduction(*pair)
+
+
+A7 = Claim(
+    "A7",
+    CHEN,
+    "Preprocess-then-optimise beats gradient descent and ridge regression.",
+    (
+        Criterion(
+            "reduction of the mean excess risk below the better of tuned gradient descent "
+            "and tuned ridge, as a fraction",
+            advantage,
+            0.1,
+            "The paper says significantly better; a tenth is the least that deserves it.",
+        ),
+    ),
+)
+CLAIMS = (A7,)
+
+
+def drawn(task: SparseLinear, contexts: int, seeds: Iterable[int]) -> list[Contexts]:
+    """The contexts that each repetition is judged on."""
+    return [draw(task, contexts, "evaluate", seed) for seed in seeds]
+
+
+def repeat(names: Iterable[str], task: SparseLinear, contexts: int, seeds: Iterable[int]) -> Risks:
+    """Tuned anew in every repetition: r tunes on `tune` r and is judged on `evaluate` r."""
+    rounds = list(zip(seeds, drawn(task, contexts, seeds), strict=True))
+    return {
+        name: torch.stack(
+            [excess_risk(ESTIMATORS[name].tuned(task, seed=r), batch) for r, batch in rounds]
+        )
+        for name in names
+    }
+
+
+def evaluate(tuned: dict[str, LinearPredictor], batches: list[Contexts]) -> Risks:
+    """Tuned once: a repetition is a batch of contexts to judge on."""
+    return {
+        name: torch.stack([excess_risk(estimator, batch) for batch in batches])
+        for name, estimator in tuned.items()
+    }
+
+
+def contenders(task: SparseLinear) -> dict[str, LinearPredictor]:
+    """Every estimator of the registry, tuned on `tune` 0, but the one whose mean diverges."""
+    return {name: known.tuned(task) for name, known in ESTIMATORS.items() if name != FIXED}
+
+
+def vary(task: SparseLinear, contexts: int, seeds: Iterable[int]) -> dict[str, dict[float, Risks]]:
+    """Risks of all contenders by what is varied, "n", "s/d" or "noise", and by its value."""
+    d = task.d
+    grids = {
+        "n": {k * d: replace(task, n=k * d) for k in (2, 4, 8, 16, 32)},
+        "s/d": {k / 8: replace(task, s=k * d // 8) for k in (1, 2, 3, 4, 8)},
+        "noise": {sigma: replace(task, noise=sigma) for sigma in (0.25, 1.0, 2.0)},
+    }
+    tasks = {t for grid in grids.values() for t in grid.values()}  # one is in all grids
+    risks = {t: evaluate(contenders(t), drawn(t, contexts, seeds)) for t in tasks}
+    return {varied: {x: risks[t] for x, t in grid.items()} for varied, grid in grids.items()}
+
+
+def lines(found: dict[float, Risks], panel: str) -> pd.DataFrame:
+    """Mean risks by `x` and label, over repetitions; zero, which learns nothing, is left out."""
+    rows = [
+        {"panel": panel, "label": name, "x": x, **vars(estimate(risk))}
+        for x, risks in found.items()
+        for name, risk in risks.items()
+        if name != "zero"
+    ]
+    return pd.DataFrame(rows)
+
+
+def slopes(found: dict[float, Risks]) -> pd.DataFrame:
+    """Least-squares slope of log mean risk in log n, and the mean risk at both ends, by name."""
+    x = np.log(list(found))
+    centred = torch.from_numpy((x - x.mean()) / ((x - x.mean()) ** 2).sum())
+    first, *_, last = found
+    rows = []
+    for name in found[first]:
+        means = torch.stack([risks[name].double().mean(dim=-1).log() for risks in found.values()])
+        ends = (f"{found[n][name].mean():.4f}" for n in (first, last))
+        rows.append([name, over_seeds(centred @ means), *ends])
+    header = ["predictor", "log-log slope [95 %]", f"risk, n={first}", f"n={last}"]
+    return pd.DataFrame(rows, columns=header)
+
+
+def by_steps(
+    task: SparseLinear, batches: list[Contexts], steps: Iterable[int] = STEPS
+) -> pd.DataFrame:
+    """Mean risks of descents whose rate is tuned for so many steps; ridge, which takes none."""
+    ridge = {"ridge": ESTIMATORS["ridge"].tuned(task)}
+    found = {}
+    for t in steps:
+        descents = {name: ESTIMATORS[name].tuned(task, steps=t) for name in ("GD", ALGORITHM)}
+        found[t] = evaluate(descents | ridge, batches)
+    return lines(found, f"d={task.d}, s={task.s}, n={task.n}")
+
+
+def by_norm(risks: Risks, weights: Tensor, panel: str, groups: int = 8) -> pd.DataFrame:
+    """Mean risks over equally many contexts each, in order of |w|, from all weights (M·B, d)."""
+    norms = weights.norm(dim=-1)
+    groups = min(groups, len(norms) // 2)  # a mean needs two contexts for its interval
+    rows = [
+        {"panel": panel, "label": name, "x": norms[group].median().item()}
+        | vars(summarise(risk.flatten()[group]))
+        for name, risk in risks.items()
+        for group in norms.argsort().tensor_split(groups)
+    ]
+    return pd.DataFrame(rows)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What claim A7 compares in every setting, the verdict, and frames for figures and a table.
+
+    `curves` has the frame of every figure by what stands on its x axis.
+    """
+
+    verdict: Verdict
+    pairs: dict[str, Pair]
+    curves: dict[str, pd.DataFrame]
+    slopes: pd.DataFrame
+
+    @property
+    def finding(self) -> tables.Text:
+        """The verdict in a sentence."""
+        return finding([self.verdict])
+
+    def plot_examples(self) -> None:
+        """Risk against the number of examples."""
+        figures.curves(self.curves["n"], "x", "examples n", log="xy")
+
+    def learning_speed(self) -> tables.Text:
+        """How fast the risk falls with the number of examples."""
+        return tables.show(self.slopes)
+
+    def plot_sparsity(self) -> None:
+        """Risk against the share of non-zero weights."""
+        figures.curves(self.curves["s/d"], "x", "share of non-zero weights s/d")
+
+    def plot_noise(self) -> None:
+        """Risk against the noise."""
+        figures.curves(self.curves["noise"], "x", "standard deviation of the noise", log="xy")
+
+    def plot_steps(self) -> None:
+        """Risk against the number of steps, with few examples and with many."""
+        figures.curves(self.curves["steps"], "x", "steps", log="xy")
+
+    def plot_norms(self) -> None:
+        """Risk against the norm of the true weights."""
+        figures.curves(self.curves["|w|"], "x", "norm of the true weights |w|")
+
+    def numbers(self) -> tables.Text:
+        """Claim A7 in every setting: means, medians, and paired differences over repetitions."""
+        rows = [
+            {
+                "setting": setting,
+                "better of GD and ridge: mean, median": f"{naive.mean():.3f}, {naive.median():.3f}",
+                "preprocessed GD: mean, median": f"{ours.mean():.3g}, {ours.median():.3f}",
+                "paired difference of means [95 %]": over_seeds((ours - naive).mean(dim=-1)),
+            }
+            for setting, (ours, naive) in self.pairs.items()
+        ]
+        return tables.show(pd.DataFrame(rows))
+
+
+def run(contexts: int, repetitions: int, features: int, seed: int) -> Result:
+    """Judge A7 in its settings; vary a task of so many features for the curves."""
+    require(contexts >= 2, f"contexts={contexts}: allowed are 2 and more")
+    require(repetitions >= 2, f"repetitions={repetitions}: allowed are 2 and more")
+    require(features in (8, 16), f"features={features}: allowed are 8 and 16")
+    seeds = range(seed, seed + repetitions)
+    rivals = (*NAIVE, ALGORITHM)
+    found = {name: repeat(rivals, task, contexts, seeds) for name, task in SETTINGS.items()}
+    pairs = {name: (risks[ALGORITHM], better_naive(risks)) for name, risks in found.items()}
+    gaussian = repeat((*rivals, FIXED), GAUSSIAN, contexts, seeds)
+    for rate, name in (("relative", ALGORITHM), ("fixed", FIXED)):
+        pairs[f"{GAUSSIAN_SETTING}, {rate} rate"] = gaussian[name], better_naive(gaussian)
+
+    task = SparseLinear(features, features // 4, 4 * features, 1.0, "sphere")
+    varied = vary(task, contexts, seeds)
+    few, many = (replace(task, n=k * features) for k in (4, 32))
+    steps = [by_steps(t, drawn(t, contexts, seeds)) for t in (few, many)]
+    weights = torch.cat([batch.w for batch in drawn(GAUSSIAN, contexts, seeds)])
+    curves = {
+        "n": lines(varied["n"], f"d={features}, s={task.s}, noise 1"),
+        "s/d": lines(varied["s/d"], f"d={features}, n={task.n}, noise 1"),
+        "noise": lines(varied["noise"], f"d={features}, s={task.s}, n={task.n}"),
+        "steps": pd.concat(steps),
+        "|w|": by_norm(gaussian, weights, GAUSSIAN_SETTING),
+    }
+    return Result(A7.judge(pairs), pairs, curves, slopes(varied["n"]))

@@ -1,0 +1,124 @@
+"""Is preprocessing what the heads buy? Models of one head that are given preprocessed inputs."""
+
+from dataclasses import dataclass
+
+import pandas as pd
+from torch import Tensor
+
+from icl import figures, tables
+from icl.checkpoints import Checkpoint
+from icl.claims import AFTER_CHEN, Claim, Criterion, Verdict, finding
+from icl.errors import require
+from icl.experiments.comparison import Comparison
+from icl.experiments.models import FULL, SINGLE_HEAD, flagship, trained, workhorse
+from icl.intervals import AVERAGES, estimate, over_seeds
+
+PLANS = {
+    "heads-1-3": SINGLE_HEAD["heads-1-3"],
+    "preprocessed-2": workhorse(1, 1, inputs="preprocessed"),
+    "preprocessed-3": workhorse(1, 1, 1, inputs="preprocessed"),
+    "scaled-2": workhorse(1, 1, inputs="scaled"),
+    "scaled-3": workhorse(1, 1, 1, inputs="scaled"),
+    "workhorse-3": FULL["workhorse-3"],
+    "flagship-1": SINGLE_HEAD["flagship-1"],
+    "flagship-preprocessed": flagship(1, 1, 1, inputs="preprocessed"),
+    "flagship-scaled": flagship(1, 1, 1, inputs="scaled"),
+    "flagship": FULL["flagship"],
+}
+# For every setting: one head on raw inputs, one head on preprocessed ones, many heads.
+SETTINGS = {
+    "3 layers": ("heads-1-3", "preprocessed-3", "workhorse-3"),
+    "2 layers after preprocessing": ("heads-1-3", "preprocessed-2", "workhorse-3"),
+    "3 layers, scaled": ("heads-1-3", "scaled-3", "workhorse-3"),
+    "2 layers after preprocessing, scaled": ("heads-1-3", "scaled-2", "workhorse-3"),
+    "d = 16": ("flagship-1", "flagship-preprocessed", "flagship"),
+    "d = 16, scaled": ("flagship-1", "flagship-scaled", "flagship"),
+}
+
+
+def bought(risks: tuple[Tensor, Tensor, Tensor], average: str = "mean") -> Tensor:
+    """Share (M,) of many heads' advantage over one that given preprocessing has as well.
+
+    From risks (M, B) of one head on raw inputs, one on preprocessed ones, and many heads.
+    """
+    raw, given, many = (AVERAGES[average](risk, dim=-1) for risk in risks)
+    return (raw - given) / (raw - many)
+
+
+A9 = Claim(
+    "A9",
+    AFTER_CHEN,
+    "Preprocessing is what many heads buy.",
+    (
+        Criterion(
+            "share of the multi-head model's advantage over a one-head model that "
+            "preprocessed inputs give to the one-head model",
+            bought,
+            0.5,
+            "Above one half, preprocessing accounts for most of what the heads buy.",
+        ),
+    ),
+)
+CLAIMS = (A9,)
+
+
+@dataclass(frozen=True)
+class Result:
+    """Excess risks (M, B) of every model on the contexts of its own task, and the verdict."""
+
+    verdict: Verdict
+    models: dict[str, Checkpoint]
+    risks: dict[str, Tensor]
+    fields: dict[str, Comparison]
+
+    @property
+    def finding(self) -> tables.Text:
+        """The verdict in a sentence, and the same share by medians."""
+        shares = (
+            f"{over_seeds(bought([self.risks[name] for name in names], 'median'))} ({setting})"
+            for setting, names in SETTINGS.items()
+        )
+        medians = f"**By medians over contexts** the share is {'; '.join(shares)}."
+        return tables.Text(f"{finding([self.verdict])}\n\n{medians}")
+
+    def plot_medians(self) -> None:
+        """Median risks, a dot per seed, beside the references' medians."""
+        rows, references = [], {}
+        for name, risk in self.risks.items():
+            task = self.models[name].config.task
+            panel = f"d = {task.d}, n = {task.n}"
+            medians = risk.median(dim=-1).values.tolist()
+            about = {"panel": panel, "label": self.models[name].label}
+            rows += [about | {"value": median} for median in medians]
+            references[panel] = self.fields[name].references(panel, "median")
+        figures.dots(pd.DataFrame(rows), pd.concat(references.values()), "median excess risk")
+
+    def numbers(self) -> tables.Text:
+        """Means, medians, and what single contexts do to the means."""
+        rows = [
+            {
+                "model": self.models[name].label,
+                "mean": estimate(risk),
+                "mean on other contexts": over_seeds(self.models[name].risks),
+                "median": estimate(risk, "median"),
+                "share of the mean from the worst context": over_seeds(
+                    risk.amax(dim=-1) / risk.sum(dim=-1)
+                ),
+            }
+            for name, risk in self.risks.items()
+        ]
+        return tables.show(pd.DataFrame(rows))
+
+
+def run(contexts: int, seed: int) -> Result:
+    """Compare all models on so many evaluation contexts of this seed."""
+    require(contexts >= 2, f"contexts={contexts}: allowed are 2 and more")
+    models = trained(PLANS)
+    tasks = {model.config.task for model in models.values()}
+    on = {task: Comparison.on(task, contexts, seed) for task in tasks}
+    fields = {name: on[model.config.task] for name, model in models.items()}
+    risks = {name: fields[name].risk(model.model) for name, model in models.items()}
+    measured = {
+        setting: tuple(risks[name] for name in names) for setting, names in SETTINGS.items()
+    }
+    return Result(A9.judge(measured), models, risks, fields)

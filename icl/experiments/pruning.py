@@ -1,0 +1,222 @@
+"""Is one head per later layer enough? Trained models pruned, with and without fine-tuning."""
+
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from icl import figures, tables
+from icl.checkpoints import Checkpoint
+from icl.claims import CHEN, Claim, Criterion, Verdict, finding
+from icl.configuration import Configuration, Plan, Start
+from icl.contexts import Contexts
+from icl.errors import require
+from icl.experiments.comparison import Comparison
+from icl.experiments.models import FULL, SINGLE_HEAD, trained
+from icl.heads import mask, rises
+from icl.intervals import estimate, geometric
+from icl.predictors import excess_risk
+from icl.runs import pruned, tuned_importance
+from icl.transformer import LinearTransformer
+
+WHOLE, TUNED, SINGLE = "all heads", ", fine-tuned", "one head, from scratch"
+# Whole models, and those of one head per layer that were trained from scratch.
+PAIRS = dict(zip(FULL, SINGLE_HEAD, strict=True))
+
+
+def prunings(name: str) -> dict[str, Plan]:
+    """Ways to prune a model and train it a tenth of its steps again, at half its rate.
+
+    One head in every later layer, the most important or a random one; or one in the first.
+    """
+    whole = FULL[name].config
+    recipe = replace(whole.recipe, steps=whole.recipe.steps // 10, lr=whole.recipe.lr / 2)
+    first, *later = whole.architecture.heads
+
+    def plan(heads: tuple[int, ...], keep: str) -> Plan:
+        model = replace(whole.architecture, heads=heads)
+        return Plan(Configuration(whole.task, model, recipe, Start(name, whole.hash, keep)))
+
+    many_first = (first, *[1] * len(later))
+    return {
+        f"{name}-pruned": plan(many_first, "importance"),
+        f"{name}-pruned-random": plan(many_first, "random"),
+        f"{name}-pruned-reverse": plan((1, *later), "importance"),
+    }
+
+
+def named(plan: Plan) -> str:
+    """The heads that every layer keeps, as in "8-1-1 random"."""
+    heads = "-".join(map(str, plan.config.architecture.heads))
+    return heads + " random" * (plan.config.start.keep == "random")
+
+
+PRUNED = prunings("workhorse-3") | prunings("workhorse-5") | prunings("flagship")
+# With one first-layer head its answers overflow float32, so there is nothing to train from.
+del PRUNED["workhorse-5-pruned-reverse"]
+PLANS = FULL | PRUNED | SINGLE_HEAD
+
+
+class Risks(NamedTuple):
+    """Mean risks that decide: of ridge, (), and of a model whole and pruned, (M,)."""
+
+    ridge: Tensor
+    full: Tensor
+    many_first: Tensor
+    many_later: Tensor
+
+
+def advantage_left(risks: Risks) -> Tensor:
+    """Share (M,) of the advantage over ridge that is left with one head in every later layer."""
+    return (risks.ridge - risks.many_first) / (risks.ridge - risks.full)
+
+
+def log_ratio(risks: Risks) -> Tensor:
+    """log (M,) of the risk with one first-layer head over that with one in every later layer."""
+    return (risks.many_later / risks.many_first).log()
+
+
+A4 = Claim(
+    "A4",
+    CHEN,
+    "One head per later layer is sufficient; the first layer needs its many.",
+    (
+        Criterion(
+            "share of the model's advantage over tuned ridge that is left when every later "
+            "layer keeps only its most important head",
+            advantage_left,
+            0.5,
+            "At 1 nothing is lost, at 0 the model is no better than ridge. Above one half, "
+            "the heads that are kept are worth more than all those removed.",
+        ),
+        Criterion(
+            "logarithm of the risk with one head in the first layer and all later ones, over "
+            "the risk with all heads in the first layer and one in each later one",
+            log_ratio,
+            0.095,
+            "That is log 1.1: pruning the first layer is worse by a tenth, although it removes "
+            "fewer heads. A logarithm, because such ratios differ by orders of magnitude.",
+        ),
+    ),
+)
+CLAIMS = (A4,)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A trained model, and risks (M, B) of it and of what is left of it, by how it was pruned."""
+
+    whole: Checkpoint
+    field: Comparison
+    risks: dict[str, Tensor]
+
+    @property
+    def settings(self) -> dict[str, Risks]:
+        """What decides, as pruned and, if both prunings could be, as fine-tuned."""
+        mean = {how: risk.mean(dim=-1) for how, risk in self.risks.items()}
+        ridge = self.field.baselines["ridge"].mean()
+        first, _, later = map(named, prunings(self.whole.name).values())
+        return {
+            self.whole.label + tuned: Risks(
+                ridge, mean[WHOLE], mean[first + tuned], mean[later + tuned]
+            )
+            for tuned in ("", TUNED)
+            if later + tuned in mean
+        }
+
+
+@dataclass(frozen=True)
+class Result:
+    """The verdict, every model's risks, and `removed`: median risks as heads go one by one."""
+
+    verdict: Verdict
+    cases: list[Case]
+    removed: pd.DataFrame
+
+    @property
+    def finding(self) -> tables.Text:
+        """The verdict in a sentence."""
+        return finding([self.verdict])
+
+    def plot_risks(self) -> None:
+        """Mean risks, a dot per seed, beside the references; an arrow where all exceed 10."""
+        rows = [
+            {"panel": case.whole.label, "label": how, "value": value}
+            for case in self.cases
+            for how, risk in case.risks.items()
+            for value in risk.mean(dim=-1).tolist()
+        ]
+        references = [case.field.references(case.whole.label) for case in self.cases]
+        figures.dots(pd.DataFrame(rows), pd.concat(references), limit=10)
+
+    def plot_removed(self) -> None:
+        """Median risks against the number of removed heads, a panel per model."""
+        figures.curves(self.removed, "heads", "heads removed", "median excess risk")
+
+    def numbers(self) -> tables.Text:
+        """Means and medians of everything."""
+        rows = [
+            {
+                "model": f"{case.whole.label}: {how}",
+                "mean": estimate(risk),
+                "median": estimate(risk, "median"),
+            }
+            for case in self.cases
+            for how, risk in case.risks.items()
+        ]
+        return tables.show(pd.DataFrame(rows))
+
+
+def run(contexts: int, seed: int) -> Result:
+    """Prune all models and measure them on so many evaluation contexts of this seed."""
+    require(contexts >= 2, f"contexts={contexts}: allowed are 2 and more")
+    models = trained(PLANS)
+    tasks = {models[name].config.task for name in PAIRS}
+    on = {task: Comparison.on(task, contexts, seed) for task in tasks}
+    cases = [measured(name, models, on[models[name].config.task]) for name in PAIRS]
+    settings = {name: risks for case in cases for name, risks in case.settings.items()}
+    few = max(2, contexts // 8)
+    removed = [one_by_one(case.whole, case.field.contexts[:few]) for case in cases]
+    return Result(A4.judge(settings), cases, pd.concat(removed))
+
+
+def measured(name: str, models: dict[str, Checkpoint], field: Comparison) -> Case:
+    """Risks of a model whole, pruned in every way, fine-tuned, and of one head from scratch."""
+    risks = {WHOLE: field.risk(models[name].model)}
+    for smaller, plan in prunings(name).items():
+        cut = pruned(plan.config.start, plan.config.architecture, plan.seeds).double()
+        risks[named(plan)] = field.risk(cut)
+        if smaller in models:
+            risks[named(plan) + TUNED] = field.risk(models[smaller].model)
+    risks[SINGLE] = field.risk(models[PAIRS[name]].model)
+    return Case(models[name], field, risks)
+
+
+def one_by_one(whole: Checkpoint, contexts: Contexts) -> pd.DataFrame:
+    """Median risk after removing heads in three orders: a row per order and number of heads."""
+    score = rises(tuned_importance(whole.name))
+    scores = {
+        "least important first": score,
+        "most important first": [-s for s in score],
+        "random": [torch.rand(s.shape, generator=torch.Generator().manual_seed(0)) for s in score],
+    }
+    rows = [
+        {"panel": whole.label, "label": order, "heads": heads, **vars(geometric(medians))}
+        for order, s in scores.items()
+        for heads, medians in enumerate(removal(whole.model, s, contexts).median(dim=-1).values)
+    ]
+    return pd.DataFrame(rows)
+
+
+@torch.no_grad()
+def removal(model: LinearTransformer, scores: list[Tensor], contexts: Contexts) -> Tensor:
+    """Risk after masking the k heads of lowest score, k = 0 to all of them, (K+1, M, B).
+
+    scores: for every layer, a score per model and head, (M, H).
+    """
+    ranks = torch.cat(scores, dim=1).argsort(dim=1).argsort(dim=1)
+    total = ranks.shape[1]
+    kept = [(ranks >= k).split(list(model.config.heads), dim=1) for k in range(total + 1)]
+    return torch.stack([excess_risk(mask(model, list(k)), contexts) for k in kept])

@@ -1,0 +1,209 @@
+"""Do more heads help? Models of 1, 2, 4 and 8 heads per layer, over the number of examples."""
+
+from dataclasses import dataclass, replace
+from itertools import product
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from icl import figures, tables
+from icl.checkpoints import Checkpoint
+from icl.claims import AFTER_CHEN, CHEN, Claim, Criterion, Verdict, finding
+from icl.errors import require
+from icl.experiments.comparison import BASELINES, Comparison, standings
+from icl.experiments.models import (
+    BY_HEADS,
+    EQUAL,
+    FIRST,
+    FULL,
+    SINGLE_HEAD,
+    WORKHORSE,
+    trained,
+    workhorse,
+)
+from icl.intervals import estimate, over_seeds, reduction
+from icl.tasks import Task
+
+EQUALLY = {depth: BY_HEADS[depth] for depth in (3, 5)}  # heads in every layer
+LENGTHS = (16, 24, 32, 48, 64, 128, 256)  # examples per context to evaluate at
+# Three layers trained for other numbers of examples, by heads per layer and that number.
+OTHER_N = {(h, n): f"heads-{h}-n{n}" for n in (16, 64) for h in (1, 8)}
+AXES = ("examples n per context", "median excess risk")
+# Many heads in one layer only, between one head and many in every layer.
+PLACES = {
+    "3 layers, d = 8": ("heads-1-3", "heads-811", "heads-181", "heads-118", "workhorse-3"),
+    "3 layers, d = 16": ("flagship-1", "flagship-811", "flagship"),
+}
+PLANS = {
+    **{name: EQUAL[name] for names in EQUALLY.values() for name in names.values()},
+    "heads-811": FIRST["heads-811"],
+    "heads-181": workhorse(1, 8, 1),
+    "heads-118": workhorse(1, 1, 8),
+    **{name: workhorse(h, h, h, n=n) for (h, n), name in OTHER_N.items()},
+    "flagship-1": SINGLE_HEAD["flagship-1"],
+    "flagship-811": FIRST["flagship-811"],
+    "flagship": FULL["flagship"],
+}
+
+
+def gain(risks: dict[int, Tensor]) -> Tensor:
+    """By what fraction (M,) eight heads lower the mean risk of one; risks (M, B) by heads."""
+    return reduction(risks[8], risks[1])
+
+
+def least_doubling(risks: dict[int, Tensor]) -> Tensor:
+    """The smallest fraction (M,) by which a doubling of the heads lowers the mean risk."""
+    return torch.stack([reduction(risks[2 * h], risks[h]) for h in (1, 2, 4)]).amin(dim=0)
+
+
+def advantage(risks: tuple[Tensor, Tensor]) -> Tensor:
+    """By what fraction (M,) a model's mean risk is below the better naive baseline's.
+
+    From the model's risks (M, B) and the baseline's (B,), on the same contexts.
+    """
+    return reduction(*risks)
+
+
+A1 = Claim(
+    "A1",
+    AFTER_CHEN,
+    "More heads give lower risk.",
+    (
+        Criterion(
+            "reduction of the mean excess risk from one head per layer to eight, as a fraction",
+            gain,
+            0.1,
+            "A tenth is clearly better: more than models of one kind differ by seed.",
+        ),
+        Criterion(
+            "smallest reduction, as a fraction, over the doublings from one head to eight",
+            least_doubling,
+            0.0,
+            "Above zero every doubling helps, so it is the number of heads that counts and "
+            "not one special number.",
+        ),
+    ),
+)
+A8 = Claim(
+    "A8",
+    CHEN,
+    "The trained transformer beats gradient descent and ridge regression.",
+    (
+        Criterion(
+            "reduction of the mean excess risk below the better of tuned gradient descent "
+            "and tuned ridge, as a fraction",
+            advantage,
+            0.1,
+            "As for A7: a tenth is the least that deserves to be called better.",
+        ),
+    ),
+)
+CLAIMS = (A1, A8)
+
+
+@dataclass(frozen=True)
+class Result:
+    """The verdicts by claim, and excess risks (M, B) by model and examples per context.
+
+    Every model is evaluated at the length that it was trained for, those of equal heads in all
+    layers and eight features at all `lengths`. `fields` has every task's baselines.
+    """
+
+    verdicts: dict[str, Verdict]
+    models: dict[str, Checkpoint]
+    fields: dict[Task, Comparison]
+    risks: dict[tuple[str, int], Tensor]
+    lengths: tuple[int, ...]
+
+    @property
+    def finding(self) -> tables.Text:
+        """The verdicts, a sentence each."""
+        return finding(self.verdicts.values())
+
+    def plot_over_n(self) -> None:
+        """Median risks against the number of examples, a panel per depth."""
+        panels = []
+        for depth, names in EQUALLY.items():
+            models = [
+                self._median(name, n, f"h = {h}") for h, name in names.items() for n in self.lengths
+            ]
+            panel = pd.DataFrame(models + self._baselines())
+            panels.append(panel.assign(panel=f"{depth} layers, trained at n = 32"))
+        figures.curves(pd.concat(panels), "n", *AXES, log="xy")
+
+    def plot_own_n(self) -> None:
+        """Median risks of models trained for the number of examples, beside those at 32."""
+        at_32 = {(h, 32): EQUALLY[3][h] for h in (1, 8)}
+        own = [
+            self._median(name, n, f"h = {h}") for (h, n), name in sorted((OTHER_N | at_32).items())
+        ]
+        away = [
+            self._median(name, n, f"h = {h}, trained at 32")
+            for (h, _), name in at_32.items()
+            for n in self.lengths
+        ]
+        lines = pd.DataFrame(own + away + self._baselines()).query("n <= 64")
+        figures.curves(lines.assign(panel="3 layers"), "n", *AXES, log="xy")
+
+    def plot_places(self) -> None:
+        """Mean risks by the heads of each layer, a dot per seed."""
+        rows, references = [], []
+        for panel, names in PLACES.items():
+            for name in names:
+                task = self.models[name].config.task
+                heads = self.models[name].label.split(", ")[0]
+                means = self.risks[name, task.n].mean(dim=-1).tolist()
+                rows += [{"panel": panel, "label": heads, "value": mean} for mean in means]
+            references.append(self.fields[task].references(panel))
+        figures.dots(pd.DataFrame(rows), pd.concat(references))
+
+    def gains(self) -> tables.Text:
+        """By what fraction eight heads have a lower mean risk than fewer, by examples."""
+        rows = []
+        for n, (depth, names), h in product(self.lengths, EQUALLY.items(), (1, 2, 4)):
+            found = over_seeds(reduction(self.risks[names[8], n], self.risks[names[h], n]))
+            rows.append({"n": n, "models": f"{depth} layers, 8 against {h}", **vars(found)})
+        return tables.grid(pd.DataFrame(rows), "n", "models")
+
+    def standings(self) -> tables.Text:
+        """Every model beside the baselines on the contexts of its own task."""
+        fields = {name: self.fields[model.config.task] for name, model in self.models.items()}
+        return tables.show(standings(self.models, fields))
+
+    def _median(self, name: str, n: int, label: str) -> dict:
+        return {"label": label, "n": n, **vars(estimate(self.risks[name, n], "median"))}
+
+    def _baselines(self) -> list[dict]:
+        over_n = {n: self.fields[replace(WORKHORSE, n=n)] for n in self.lengths}
+        return [
+            {"label": name, "n": n, **vars(estimate(field.baselines[name], "median"))}
+            for name in BASELINES
+            for n, field in over_n.items()
+        ]
+
+
+def run(contexts: int, longest: int, seed: int) -> Result:
+    """Evaluate all models on so many contexts of this seed, of at most `longest` examples."""
+    require(contexts >= 2, f"contexts={contexts}: allowed are 2 and more")
+    require(longest >= 32, f"longest={longest}: allowed are 32 and more")
+    models = trained(PLANS)
+    lengths = tuple(n for n in LENGTHS if n <= longest)
+    equal = {name for names in EQUALLY.values() for name in names.values()}
+    pairs = [
+        (model, replace(model.config.task, n=n))
+        for name, model in models.items()
+        for n in (lengths if name in equal else [model.config.task.n])
+    ]
+    fields = {task: Comparison.on(task, contexts, seed) for task in {task for _, task in pairs}}
+    risks = {(model.name, task.n): fields[task].risk(model.model) for model, task in pairs}
+    more_heads = {
+        f"{depth} layers": {h: risks[name, WORKHORSE.n] for h, name in names.items()}
+        for depth, names in EQUALLY.items()
+    }
+    beside = {
+        model.label: (risks[name, model.config.task.n], fields[model.config.task].naive)
+        for name, model in models.items()
+    }
+    verdicts = {"A1": A1.judge(more_heads), "A8": A8.judge(beside)}
+    return Result(verdicts, models, fields, risks, lengths)
