@@ -13,13 +13,13 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from icl.contexts import draw, draw_queries
-from icl.markdown import table
-from icl.sweeps import MODELS
-from icl.training import Trainer
+from icl.contexts import draw
+from icl.experiments.models import FULL
+from icl.runs import begin
+from icl.tables import table
 from icl.transformer import build
 
-FLAGSHIP = MODELS["flagship"].config
+FLAGSHIP = FULL["flagship"].config
 CONFIG = replace(FLAGSHIP, recipe=replace(FLAGSHIP.recipe, batch=64))
 LONGEST_TOKENS = 256  # beyond this the token paths take seconds to minutes a step
 
@@ -36,15 +36,15 @@ def median_ms(step, repeats):
 
 def statistics_step(task, seeds):
     """Our training step, for several seeds at once."""
-    return Trainer(replace(CONFIG, task=task), tuple(range(seeds))).advance
+    return begin(replace(CONFIG, task=task), tuple(range(seeds))).advance
 
 
 def token_step(task, attention):
     """The same step on tokens, one query per context."""
     config = replace(CONFIG.architecture, attention=attention)
     model = build(config).initialise((0,), CONFIG.recipe.init_scale)
-    forward = getattr(model, "predict_tokens", model.predict)
-    return _step(task, lambda contexts, queries: forward(contexts, queries)[0], model)
+    forward = model.on_tokens().predict if attention == "linear" else model.predict
+    return _step(task, lambda contexts: forward(contexts)[0], model)
 
 
 def encoder_step(task):
@@ -54,8 +54,8 @@ def encoder_step(task):
     encoder = nn.TransformerEncoder(layer, len(heads), enable_nested_tensor=False)
     model = nn.Sequential(nn.Linear(task.d + 1, width), encoder, nn.Linear(width, 1))
 
-    def forward(contexts, queries):
-        unlabelled = nn.functional.pad(queries, (0, 1))
+    def forward(contexts):
+        unlabelled = nn.functional.pad(contexts.queries, (0, 1))
         return model(torch.cat([contexts.tokens, unlabelled], dim=1).float())[:, -1]
 
     return _step(task, forward, model)
@@ -68,11 +68,10 @@ def _step(task, forward, model):
     def step():
         nonlocal count
         count += 1
-        contexts = draw(task, CONFIG.recipe.batch, "train", 0, count, tokens=True)
-        queries = draw_queries(task, CONFIG.recipe.batch, 1, "train", 0, count)
-        truth = torch.einsum("bqd,bd->bq", queries, contexts.w).float()
+        contexts = draw(task, CONFIG.recipe.batch, "train", 0, count, queries=1)
+        truth = torch.einsum("bqd,bd->bq", contexts.queries, contexts.w).float()
         optimiser.zero_grad()
-        (forward(contexts, queries) - truth).square().mean().backward()
+        (forward(contexts) - truth).square().mean().backward()
         nn.utils.clip_grad_norm_(model.parameters(), CONFIG.recipe.clip)
         optimiser.step()
 

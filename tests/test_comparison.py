@@ -37,32 +37,32 @@ class Halfway(LinearPredictor):
 
 
 def test_a_comparison_measures_all_on_its_own_contexts():
-    field = Comparison.on(TASK, 200, seed=3)
+    comparison = Comparison.on(TASK, 200, seed=3)
     contexts = draw(TASK, 200, "evaluate", 3)
-    assert torch.equal(field.contexts.gram, contexts.gram)
-    assert torch.equal(field.risk(Ridge(0.1)), excess_risk(Ridge(0.1), contexts))
-    assert field.baselines["Bayes"].mean() < field.baselines["ridge"].mean()
+    assert torch.equal(comparison.contexts.gram, contexts.gram)
+    assert torch.equal(comparison.risk(Ridge(0.1)), excess_risk(Ridge(0.1), contexts))
+    assert comparison.baselines["Bayes"].mean() < comparison.baselines["ridge"].mean()
     for average in ("mean", "median"):
-        shown = field.references("a panel", average)
+        shown = comparison.references("a panel", average)
         assert list(shown.label) == list(REFERENCES)
         assert set(shown.panel) == {"a panel"}
         assert list(shown.value) == [
-            estimate(field.baselines[name], average).value for name in REFERENCES
+            estimate(comparison.baselines[name], average).value for name in REFERENCES
         ]
 
 
 def test_models_on_tokens_are_compared_on_queries():
-    field = Comparison.on(TASK, 30, seed=3, queries=5)
-    assert field.contexts.queries.shape == (30, 5, 4)
+    comparison = Comparison.on(TASK, 30, seed=3, queries=5)
+    assert comparison.contexts.queries.shape == (30, 5, 4)
     model = build(Architecture(4, (1,), 3, 7, "softmax"), 2).initialise((0, 1), 1.0)
-    assert field.risk(model).shape == (2, 30)
+    assert comparison.risk(model).shape == (2, 30)
 
 
 def test_the_advantage_is_over_the_better_of_gradient_descent_and_ridge():
-    field = Comparison.on(TASK, 200, seed=3)
-    worse = field.baselines["ridge"] + 1
+    comparison = Comparison.on(TASK, 200, seed=3)
+    worse = comparison.baselines["ridge"] + 1
     for better, other in (("GD", "ridge"), ("ridge", "GD")):
-        made = Comparison(field.contexts, {better: worse - 0.5, other: worse})
+        made = Comparison(comparison.contexts, {better: worse - 0.5, other: worse})
         # |w|² = 1, so half of w has a risk of 1/4
         expected = torch.tensor([1 - 0.25 / (worse - 0.5).mean(), 1.0]).double()
         assert torch.allclose(reduction(made.risk(Halfway()), made.naive), expected)
@@ -117,9 +117,11 @@ def test_a_wrong_step_and_none_at_all_turn_the_verdict(criterion):
 
 def test_standings_put_models_beside_the_baselines_of_their_own_task():
     models = trained(dict.fromkeys(("workhorse-3", "heads-1-3", "flagship-1")))
-    fields = {name: Comparison.on(model.config.task, 50, seed=0) for name, model in models.items()}
-    shown = standings(models, fields)
-    small, large = fields["workhorse-3"], fields["flagship-1"]
+    comparisons = {
+        name: Comparison.on(model.config.task, 50, seed=0) for name, model in models.items()
+    }
+    shown = standings(models, comparisons)
+    small, large = comparisons["workhorse-3"], comparisons["flagship-1"]
     assert list(shown.predictor) == [
         *small.baselines, models["workhorse-3"].label, models["heads-1-3"].label,
         *large.baselines, models["flagship-1"].label,

@@ -79,7 +79,7 @@ def test_an_algorithm_takes_a_step_per_layer_after_preprocessing(found, monkeypa
     monkeypatch.setattr(
         from_one_layer_to_many, "ESTIMATORS", {label: Recorded(label) for label in labels}
     )
-    points = from_one_layer_to_many.algorithms(found.field)
+    points = from_one_layer_to_many.algorithms(found.comparison)
     assert taken[:5] == [("GD", t) for t in range(1, 6)]
     assert taken[5:] == [(label, t) for label in list(labels)[1:] for t in range(1, 5)]
     # Given a rate, the risk depends on the steps alone: a later layer of the other two.
@@ -90,7 +90,7 @@ def test_an_algorithm_takes_a_step_per_layer_after_preprocessing(found, monkeypa
 
 
 def test_a_single_layer_that_is_not_trained_is_far_from_the_best_step(found):
-    trained, task = found.models["heads-8-1"], found.field.contexts.task
+    trained, task = found.models["heads-8-1"], found.comparison.contexts.task
     best = optimal_one_step(task)
     near = distance(effective_step(trained.model), best)
     assert (near < 0.05).all()

@@ -2,16 +2,16 @@
 
 from dataclasses import replace
 
-import pytest
+import pandas as pd
 import torch
 
-from icl import pages, tables
-from icl.checkpoints import catalogue, load
-from icl.comparison import Comparison
-from icl.heads import Importance
-from icl.risk import over_seeds
-from icl.sweeps import MODELS
-from icl.verdicts import judge
+from icl import checkpoints, tables
+from icl.checkpoints import Checkpoint, catalogue, load
+from icl.claims import CHEN, Claim, Criterion, finding
+from icl.configuration import Configuration
+from icl.intervals import over_seeds
+from icl.site import pages
+from icl.transformer import build
 
 
 def cells(text):
@@ -21,45 +21,17 @@ def cells(text):
     return [[cell.strip().replace("\N{NO-BREAK SPACE}", " ") for cell in row] for row in rows]
 
 
-@pytest.fixture
-def found():
-    """Two seeds, two layers, two heads, four contexts, one of them an outlier."""
-    full = torch.ones(2, 4)
-    rises = torch.tensor([[0.2, 3.0], [0.1, 0.3]])[None, :, :, None].expand(2, -1, -1, 4).clone()
-    rises[:, 0, 0, 3] = 100.0
-    return {"m": Importance(full, full[:, None, None] + rises)}
-
-
-def test_fragility_gives_smallest_then_largest_per_layer(found):
-    ((name, first, second),) = cells(tables.fragility({"m": found["m"].by("median")}))
-    assert (name, first, second) == ("`m`", "0.2 to 3", "0.1 to 0.3")
-
-
-def test_robustness_shows_every_fill_and_average(found):
-    rows = cells(tables.robustness({"zero": found, "mean": found}))
-    assert [row[1:3] for row in rows] == [
-        ["zero", "mean"], ["zero", "median"], ["mean", "mean"], ["mean", "median"]
-    ]  # fmt: skip
-    assert rows[0][3].startswith("3.000")  # the outlier lifts the mean of the first head's rise
-    assert rows[1][3].startswith("0.200")
-    assert rows[1][5].startswith("0.750")
-
-
-def test_standings_put_models_beside_the_baselines_of_their_own_task():
-    models = {name: load(name) for name in ("workhorse-3", "heads-1-3")}
-    field = Comparison.on(models["workhorse-3"].config.task, 50, seed=0)
-    rows = cells(tables.standings(models, dict.fromkeys(models, field)))
-    assert [row[0] for row in rows] == [*field.baselines, "`workhorse-3`", "`heads-1-3`"]
-    assert {tuple(row[1:3]) for row in rows} == {("8", "32")}
-    risks = {row[0]: float(row[3].split()[0]) for row in rows}
-    for row in rows[-2:]:
-        above = float(row[5].split()[0].replace("−", "-"))
-        assert above == pytest.approx(risks[row[0]] - risks["Bayes"], abs=2e-3)
+def rows_by_file(text):
+    """A row per model, as a dict by column, by the name of its file."""
+    header = [name.strip(" `") for name in text.splitlines()[0].strip("|").split("|")]
+    rows = [dict(zip(header, row, strict=True)) for row in cells(text)]
+    return {row["file"].strip("`"): row for row in rows}
 
 
 def test_grids_leave_gaps_where_a_row_has_no_such_column():
     one = over_seeds(torch.tensor([1.0, 1.0]))
-    text = tables.grid("n", {"16": {"a": one}, "32": {"b": one, "a": one}})
+    keys = [{"n": "16", "label": "a"}, {"n": "32", "label": "b"}, {"n": "32", "label": "a"}]
+    text = tables.grid(pd.DataFrame([key | vars(one) for key in keys]), "n", "label")
     assert text.splitlines()[0] == "| n | a | b |"
     assert text.splitlines()[2] == f"| 16 | {one} |  |"
     assert text.splitlines()[3] == f"| 32 | {one} | {one} |"
@@ -67,36 +39,97 @@ def test_grids_leave_gaps_where_a_row_has_no_such_column():
 
 def test_settings_say_what_is_shared_and_list_what_differs():
     shared, models = pages.settings().split("\n\n")
-    assert {row[-1] for row in cells(shared)} == {"paper", "our choice"}
-    assert "`clip` = 1.0" in shared
-    header = [name.strip(" `") for name in models.splitlines()[0].strip("|").split("|")]
-    rows = {row[0].strip("`"): dict(zip(header, row, strict=True)) for row in cells(models)}
-    assert list(rows) == list(MODELS)
-    for name, plan in MODELS.items():
-        assert rows[name]["steps"] == str(plan.config.recipe.steps)
-        assert rows[name]["heads"] == ", ".join(map(str, plan.config.architecture.heads))
-        assert rows[name]["d"] == str(plan.config.task.d)
+    shared = {name.strip("`"): value for name, value in cells(shared)}
+    assert (shared["clip"], shared["lengths"]) == ("1.0", "the task's n")
+    rows = rows_by_file(models)
+    assert sorted(rows) == catalogue()
+    labels = [row["model"] for row in rows.values()]
+    assert labels == sorted(set(labels))
+    for name, row in rows.items():
+        config = load(name).config
+        assert row["model"] == config.label
+        assert row["steps"] == str(config.recipe.steps)
+        assert row["heads"] == ", ".join(map(str, config.architecture.heads))
+        assert row["d"] == str(config.task.d)
+        for part in (config.task, config.architecture, config.recipe):
+            assert set(vars(part)) <= set(shared) | set(row)
+            for key in set(vars(part)) & set(shared):
+                value = vars(part)[key]
+                if value != ():
+                    assert shared[key] == str(value).strip("()")
+
+
+def test_settings_call_nothing_shared_that_one_model_contradicts(tmp_path, monkeypatch):
+    """Two models alike but for their attention and MLP."""
+    monkeypatch.setattr(checkpoints, "TRAINED", tmp_path)
+    first = Configuration()
+    second = replace(first, architecture=replace(first.architecture, attention="softmax", mlp=True))
+    for name, config in {"first": first, "second": second}.items():
+        found = {
+            "first_losses": torch.ones(2, 1),
+            "curve": torch.ones(1, 1),
+            "risks": torch.ones(1),
+        }
+        model = build(config.architecture).initialise((0,), 1.0)
+        made = Checkpoint(name, model, config, (0,), **found, seconds=1.0, versions={})
+        checkpoints.save(made, tmp_path / f"{name}.safetensors")
+    shared, models = pages.settings().split("\n\n")
+    shared, rows = dict(cells(shared)), rows_by_file(models)
+    assert (shared["`norm`"], shared["`start`"]) == ("False", "drawn weights")
+    assert set(rows["first"]) == {"model", "file", "attention", "mlp", "loss"}
+    assert [rows[name]["mlp"] for name in ("first", "second")] == ["False", "True"]
+    assert rows["first"]["loss"] == "query expectation in closed form"
+    assert rows["second"]["loss"] == "mean over 16 queries"
+
+
+def test_settings_of_other_kinds_of_models_are_theirs_alone():
+    rows = rows_by_file(pages.settings().split("\n\n")[1])
+    assert rows["response-sine"]["family"] == "sine"
+    assert (rows["response-sine"]["s"], rows["workhorse-3"]["family"]) == ("", "")
+    losses = {name for name, row in rows.items() if "closed form" not in row["loss"]}
+    assert losses == {"softmax-1", "softmax-2"}
+    assert rows["workhorse-3"]["start"] == "drawn weights"
+    assert rows["flagship-pruned"]["start"] == "8-8-8 heads, d = 16, pruned by importance"
+    assert rows["flagship-pruned-random"]["start"] == "8-8-8 heads, d = 16, pruned at random"
 
 
 def test_a_finding_quotes_the_deciding_statistic_only():
+    first = Criterion("first", lambda found: found[0], 0.0, "Above 0.")
+    second = Criterion("second", lambda found: found[1], 0.5, "Above one half.")
+    claim = Claim("A0", CHEN, "It is so.", (second, first))
     high, low = torch.tensor([0.9, 0.91, 0.89]), torch.tensor([-0.7, -0.71, -0.69])
-    text = tables.finding([judge("A3", {"small": (high, low)})])
-    assert "A3, not reproduced" in text
+    text = finding([claim.judge({"small": (low, high)})])
+    assert "A0, not reproduced" in text
     assert "−0.700" in text
     assert "0.900" not in text
     assert "above 0." in text
-    text = tables.finding([judge("A3", {"small": (high, -low), "large": (high, low)})])
-    assert "reproduced under conditions (`small`)" in text
-    many = {f"s{i}": (high, low - i) for i in range(6)}
-    text = tables.finding([judge("A3", many)])
-    assert "`s5`) to " in text
-    assert "`s0`" in text
-    assert "`s3`" not in text
+    text = finding([claim.judge({"small": (-low, high), "large": (low, high)})])
+    assert "reproduced under conditions (small)" in text
+    text = finding([claim.judge({f"s{i}": (low - i, high) for i in range(6)})])
+    assert "(s5) to " in text
+    assert "(s0)" in text
+    assert "s3" not in text
+
+
+def test_the_scorecard_has_a_row_per_verdict_in_order_with_a_link_to_its_chapter():
+    second = Claim("B1", CHEN, "It is so.", (Criterion("gap", lambda x: x, 0.5, "Why."),))
+    first = replace(second, id="A1")
+    found = [
+        ("one", second.judge({"here": torch.tensor([1.0, 1.01])}).to_dict()),
+        ("two", first.judge({"here": torch.tensor([0.1, 0.11])}).to_dict()),
+    ]
+    rows = cells(pages.scorecard(found))
+    assert [row[0] for row in rows] == ["[A1](two)", "[B1](one)"]
+    assert [row[2] for row in rows] == ["**not reproduced**", "**reproduced**"]
+    assert {(row[1], row[3]) for row in rows} == {(f"It is so. ({CHEN})", "gap, above 0.5")}
+    assert rows[0][4].endswith("(here)")
 
 
 def test_models_and_runs_are_listed_whole():
     total, listed = pages.models().split("\n\n")
-    assert [row[0].strip("`") for row in cells(listed)] == catalogue()
+    rows = rows_by_file(listed)
+    assert sorted(rows) == catalogue()
+    assert all(row["model"] == load(name).label for name, row in rows.items())
     hours = sum(load(name).seconds for name in catalogue()) / 3600
     assert f"{hours:.1f} hours" in total
     about = {"seconds": 3.4, "when": "today", "parameters": {"x": 1}}
@@ -104,10 +137,6 @@ def test_models_and_runs_are_listed_whole():
     assert (name, seconds, when, parameters) == ("[c](c)", "3 s", "today", "`x=1`")
 
 
-def test_the_median_ignores_what_the_mean_does_not(found):
-    mean, median = found["m"], found["m"].by("median")
-    assert mean.rise[0, 0, 0] == pytest.approx(25.15)
-    assert median.rise[0, 0, 0] == pytest.approx(0.2)
-    doubled = replace(mean, full=2 * mean.full, masked=2 * mean.masked)
-    assert torch.allclose(doubled.rise, 2 * mean.rise)
-    assert torch.allclose(doubled.relative, mean.relative)
+def test_versions_are_those_that_run():
+    assert ["torch", torch.__version__] in cells(pages.versions())
+    assert ["pandas", pd.__version__] in cells(pages.versions())

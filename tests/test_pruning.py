@@ -56,14 +56,16 @@ def test_useless_or_swapped_models_turn_the_verdict():
 
 
 def test_settings_take_their_risks_from_the_right_models(task):
-    field = Comparison(draw(task, 2, "evaluate", 0), {"ridge": torch.tensor([0.5, 1.5])})
+    comparison = Comparison(draw(task, 2, "evaluate", 0), {"ridge": torch.tensor([0.5, 1.5])})
     names = ("all heads", "8-1-1", "8-1-1, fine-tuned", "8-1-1 random", "1-8-8", "one head")
     risks = {name: torch.tensor([[i, i + 1.0]] * 2) for i, name in enumerate(names)}
-    case = Case(load("workhorse-3"), field, risks)
+    case = Case(load("workhorse-3"), comparison, risks)
     (found,) = case.settings.values()
     assert list(case.settings) == ["8-8-8 heads, d = 8"], "no fine-tuned one to compare with"
     assert [float(risk.flatten()[0]) for risk in found] == [1.0, 0.5, 1.5, 4.5]
-    more = Case(load("workhorse-3"), field, risks | {"1-8-8, fine-tuned": torch.full((2, 2), 9.0)})
+    more = Case(
+        load("workhorse-3"), comparison, risks | {"1-8-8, fine-tuned": torch.full((2, 2), 9.0)}
+    )
     tuned = more.settings["8-8-8 heads, d = 8, fine-tuned"]
     assert [float(risk.flatten()[0]) for risk in tuned] == [1.0, 0.5, 2.5, 9.0]
 

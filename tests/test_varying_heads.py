@@ -99,7 +99,7 @@ def test_a_model_is_judged_at_the_length_it_was_trained_for():
     labels = {f.setting: f.estimate.value for f in found.verdicts["A8"].findings}
     for name in ("heads-8-n16", "workhorse-3", "flagship-1"):
         task = found.models[name].config.task
-        expected = advantage((found.risks[name, task.n], found.fields[task].naive))
+        expected = advantage((found.risks[name, task.n], found.comparisons[task].naive))
         assert labels[found.models[name].label] == pytest.approx(expected.mean().item())
     assert len(labels) == len(PLANS)
 

@@ -93,7 +93,7 @@ class Comparison:
         return pd.DataFrame(rows)
 
 
-def standings(models: dict[str, Checkpoint], fields: dict[str, Comparison]) -> pd.DataFrame:
+def standings(models: dict[str, Checkpoint], comparisons: dict[str, Comparison]) -> pd.DataFrame:
     """Risk of every model, over its seeds, and of the baselines on the same contexts."""
     rows = []
 
@@ -101,14 +101,14 @@ def standings(models: dict[str, Checkpoint], fields: dict[str, Comparison]) -> p
         median = f"{risk.median(dim=-1).values.mean():.3f}"
         rows.append([name, task.d, task.n, estimate(risk), median, above])
 
-    for task in dict.fromkeys(fields[name].contexts.task for name in models):
-        names = [name for name in models if fields[name].contexts.task == task]
-        field = fields[names[0]]
-        for name, risk in field.baselines.items():
+    for task in dict.fromkeys(comparisons[name].contexts.task for name in models):
+        names = [name for name in models if comparisons[name].contexts.task == task]
+        comparison = comparisons[names[0]]
+        for name, risk in comparison.baselines.items():
             add(name, task, risk)
         for name in names:
-            risk = field.risk(models[name].model)
-            above = compare(risk.mean(dim=0), field.baselines["Bayes"])
+            risk = comparison.risk(models[name].model)
+            above = compare(risk.mean(dim=0), comparison.baselines["Bayes"])
             add(models[name].label, task, risk, above)
     header = ["predictor", "d", "n", "mean excess risk [95 %]", "median"]
     return pd.DataFrame(rows, columns=[*header, "mean minus Bayes, paired [95 %]"])

@@ -26,7 +26,7 @@ ONE_STEP = "one step (Γ*)"
 class Result:
     """Excess risks of models (M, B) and the best step (B,); those of algorithms, by layers."""
 
-    field: Comparison
+    comparison: Comparison
     models: dict[str, Checkpoint]
     risks: dict[str, Tensor]
     one_step: Tensor
@@ -63,7 +63,7 @@ class Result:
         """Mean risks against the number of layers, of models and of algorithms."""
         one_step = {"label": ONE_STEP, "layers": 1, **vars(estimate(self.one_step))}
         levels = [
-            {"label": name, "layers": depth, **vars(estimate(self.field.baselines[name]))}
+            {"label": name, "layers": depth, **vars(estimate(self.comparison.baselines[name]))}
             for name in ("ridge", "Bayes")
             for depth in DEPTHS
         ]
@@ -77,7 +77,7 @@ class Result:
 
     def one_layer(self) -> tables.Text:
         """How far single layers are from the best step, and from the least risk."""
-        best, contexts = optimal_one_step(WORKHORSE), self.field.contexts
+        best, contexts = optimal_one_step(WORKHORSE), self.comparison.contexts
         layers = {h: self.models[name].model for h, name in BY_HEADS[1].items()}
         rows = [
             {
@@ -102,19 +102,19 @@ class Result:
 def run(contexts: int, seed: int) -> Result:
     """Compare models and algorithms on so many evaluation contexts of this seed."""
     require(contexts >= 2, f"contexts={contexts}: allowed are 2 and more")
-    field = Comparison.on(WORKHORSE, contexts, seed)
+    comparison = Comparison.on(WORKHORSE, contexts, seed)
     models = trained(PLANS)
-    risks = {name: field.risk(model.model) for name, model in models.items()}
-    one_step = field.risk(ESTIMATORS[ONE_STEP].tuned(WORKHORSE))
-    return Result(field, models, risks, one_step, algorithms(field))
+    risks = {name: comparison.risk(model.model) for name, model in models.items()}
+    one_step = comparison.risk(ESTIMATORS[ONE_STEP].tuned(WORKHORSE))
+    return Result(comparison, models, risks, one_step, algorithms(comparison))
 
 
-def algorithms(field: Comparison) -> pd.DataFrame:
+def algorithms(comparison: Comparison) -> pd.DataFrame:
     """Mean risk of every algorithm by layers, its rate tuned for so many steps."""
     rows = []
     for label, before in ALGORITHMS.items():
         for layers in range(before + 1, max(DEPTHS) + 1):
             algorithm = ESTIMATORS[label].tuned(WORKHORSE, steps=layers - before)
-            risk = estimate(field.risk(algorithm))
+            risk = estimate(comparison.risk(algorithm))
             rows.append({"label": label, "layers": layers, **vars(risk)})
     return pd.DataFrame(rows)

@@ -111,7 +111,7 @@ class Result:
 
     verdicts: dict[str, Verdict]
     models: dict[str, Checkpoint]
-    fields: dict[str, Comparison]
+    comparisons: dict[str, Comparison]
     zero: dict[str, Importance]
     mean: dict[str, Importance]
     varied: dict[str, Importance]
@@ -213,7 +213,7 @@ class Result:
 
     def standings(self) -> tables.Text:
         """Risks of the models of eight heads per layer and of the baselines."""
-        return tables.show(standings(self.models, self.fields))
+        return tables.show(standings(self.models, self.comparisons))
 
     def plot_training(self) -> None:
         """Risk of the training batches: a panel per model, a line per seed and per reference."""
@@ -221,7 +221,7 @@ class Result:
         for axes, (label, model) in zip(panels.flat, self.models.items(), strict=True):
             steps = CURVE_STEPS * (torch.arange(len(model.curve)) + 1) / 1000
             axes.plot(steps, model.curve, linewidth=0.8, color=figures.INK, alpha=0.6)
-            lines = self.fields[label].references(label)
+            lines = self.comparisons[label].references(label)
             for name, risk, style in zip(lines.label, lines.value, figures.LINES, strict=True):
                 axes.axhline(risk, linestyle=style, color="0.25", linewidth=1.4, label=name)
             axes.set(yscale="log", xlabel="thousand steps")
@@ -239,12 +239,12 @@ def run(contexts: int, examples: int, seed: int) -> Result:
     models = {model.label: model for model in trained(PLANS).values()}
     tasks = {m.config.task for m in models.values()}
     on = {t: Comparison.on(replace(t, n=examples or t.n), contexts, seed) for t in tasks}
-    fields = {k: on[m.config.task] for k, m in models.items()}
+    comparisons = {k: on[m.config.task] for k, m in models.items()}
     eight, four = ([plan.config.label for plan in plans.values()] for plans in (EIGHT, FOUR))
 
     def masked(labels: list[str], output: str) -> dict[str, Importance]:
-        return {k: importance(models[k].model, fields[k].contexts, output) for k in labels}
+        return {k: importance(models[k].model, comparisons[k].contexts, output) for k in labels}
 
     zero, mean, varied = masked(eight, "zero"), masked(eight, "mean"), masked(four, "zero")
     verdicts = {"A2": A2.judge(zero), "A3": A3.judge(zero | varied)}
-    return Result(verdicts, {k: models[k] for k in eight}, fields, zero, mean, varied)
+    return Result(verdicts, {k: models[k] for k in eight}, comparisons, zero, mean, varied)

@@ -69,7 +69,7 @@ class Result:
     verdict: Verdict
     models: dict[str, Checkpoint]
     risks: dict[str, Tensor]
-    fields: dict[str, Comparison]
+    comparisons: dict[str, Comparison]
 
     @property
     def finding(self) -> tables.Text:
@@ -90,7 +90,7 @@ class Result:
             medians = risk.median(dim=-1).values.tolist()
             about = {"panel": panel, "label": self.models[name].label}
             rows += [about | {"value": median} for median in medians]
-            references[panel] = self.fields[name].references(panel, "median")
+            references[panel] = self.comparisons[name].references(panel, "median")
         figures.dots(pd.DataFrame(rows), pd.concat(references.values()), "median excess risk")
 
     def numbers(self) -> tables.Text:
@@ -116,9 +116,9 @@ def run(contexts: int, seed: int) -> Result:
     models = trained(PLANS)
     tasks = {model.config.task for model in models.values()}
     on = {task: Comparison.on(task, contexts, seed) for task in tasks}
-    fields = {name: on[model.config.task] for name, model in models.items()}
-    risks = {name: fields[name].risk(model.model) for name, model in models.items()}
+    comparisons = {name: on[model.config.task] for name, model in models.items()}
+    risks = {name: comparisons[name].risk(model.model) for name, model in models.items()}
     measured = {
         setting: tuple(risks[name] for name in names) for setting, names in SETTINGS.items()
     }
-    return Result(A9.judge(measured), models, risks, fields)
+    return Result(A9.judge(measured), models, risks, comparisons)

@@ -109,14 +109,14 @@ class Case:
     """A trained model, and risks (M, B) of it and of what is left of it, by how it was pruned."""
 
     whole: Checkpoint
-    field: Comparison
+    comparison: Comparison
     risks: dict[str, Tensor]
 
     @property
     def settings(self) -> dict[str, Risks]:
         """What decides, as pruned and, if both prunings could be, as fine-tuned."""
         mean = {how: risk.mean(dim=-1) for how, risk in self.risks.items()}
-        ridge = self.field.baselines["ridge"].mean()
+        ridge = self.comparison.baselines["ridge"].mean()
         first, _, later = map(named, prunings(self.whole.name).values())
         return {
             self.whole.label + tuned: Risks(
@@ -148,7 +148,7 @@ class Result:
             for how, risk in case.risks.items()
             for value in risk.mean(dim=-1).tolist()
         ]
-        references = [case.field.references(case.whole.label) for case in self.cases]
+        references = [case.comparison.references(case.whole.label) for case in self.cases]
         figures.dots(pd.DataFrame(rows), pd.concat(references), limit=10)
 
     def plot_removed(self) -> None:
@@ -178,20 +178,20 @@ def run(contexts: int, seed: int) -> Result:
     cases = [measured(name, models, on[models[name].config.task]) for name in PAIRS]
     settings = {name: risks for case in cases for name, risks in case.settings.items()}
     few = max(2, contexts // 8)
-    removed = [one_by_one(case.whole, case.field.contexts[:few]) for case in cases]
+    removed = [one_by_one(case.whole, case.comparison.contexts[:few]) for case in cases]
     return Result(A4.judge(settings), cases, pd.concat(removed))
 
 
-def measured(name: str, models: dict[str, Checkpoint], field: Comparison) -> Case:
+def measured(name: str, models: dict[str, Checkpoint], comparison: Comparison) -> Case:
     """Risks of a model whole, pruned in every way, fine-tuned, and of one head from scratch."""
-    risks = {WHOLE: field.risk(models[name].model)}
+    risks = {WHOLE: comparison.risk(models[name].model)}
     for smaller, plan in prunings(name).items():
         cut = pruned(plan.config.start, plan.config.architecture, plan.seeds).double()
-        risks[named(plan)] = field.risk(cut)
+        risks[named(plan)] = comparison.risk(cut)
         if smaller in models:
-            risks[named(plan) + TUNED] = field.risk(models[smaller].model)
-    risks[SINGLE] = field.risk(models[PAIRS[name]].model)
-    return Case(models[name], field, risks)
+            risks[named(plan) + TUNED] = comparison.risk(models[smaller].model)
+    risks[SINGLE] = comparison.risk(models[PAIRS[name]].model)
+    return Case(models[name], comparison, risks)
 
 
 def one_by_one(whole: Checkpoint, contexts: Contexts) -> pd.DataFrame:

@@ -107,12 +107,12 @@ class Result:
     """The verdicts by claim, and excess risks (M, B) by model and examples per context.
 
     Every model is evaluated at the length that it was trained for, those of equal heads in all
-    layers and eight features at all `lengths`. `fields` has every task's baselines.
+    layers and eight features at all `lengths`. `comparisons` has every task's baselines.
     """
 
     verdicts: dict[str, Verdict]
     models: dict[str, Checkpoint]
-    fields: dict[Task, Comparison]
+    comparisons: dict[Task, Comparison]
     risks: dict[tuple[str, int], Tensor]
     lengths: tuple[int, ...]
 
@@ -155,7 +155,7 @@ class Result:
                 heads = self.models[name].label.split(", ")[0]
                 means = self.risks[name, task.n].mean(dim=-1).tolist()
                 rows += [{"panel": panel, "label": heads, "value": mean} for mean in means]
-            references.append(self.fields[task].references(panel))
+            references.append(self.comparisons[task].references(panel))
         figures.dots(pd.DataFrame(rows), pd.concat(references))
 
     def gains(self) -> tables.Text:
@@ -168,18 +168,20 @@ class Result:
 
     def standings(self) -> tables.Text:
         """Every model beside the baselines on the contexts of its own task."""
-        fields = {name: self.fields[model.config.task] for name, model in self.models.items()}
-        return tables.show(standings(self.models, fields))
+        comparisons = {
+            name: self.comparisons[model.config.task] for name, model in self.models.items()
+        }
+        return tables.show(standings(self.models, comparisons))
 
     def _median(self, name: str, n: int, label: str) -> dict:
         return {"label": label, "n": n, **vars(estimate(self.risks[name, n], "median"))}
 
     def _baselines(self) -> list[dict]:
-        over_n = {n: self.fields[replace(WORKHORSE, n=n)] for n in self.lengths}
+        over_n = {n: self.comparisons[replace(WORKHORSE, n=n)] for n in self.lengths}
         return [
-            {"label": name, "n": n, **vars(estimate(field.baselines[name], "median"))}
+            {"label": name, "n": n, **vars(estimate(comparison.baselines[name], "median"))}
             for name in BASELINES
-            for n, field in over_n.items()
+            for n, comparison in over_n.items()
         ]
 
 
@@ -195,15 +197,17 @@ def run(contexts: int, longest: int, seed: int) -> Result:
         for name, model in models.items()
         for n in (lengths if name in equal else [model.config.task.n])
     ]
-    fields = {task: Comparison.on(task, contexts, seed) for task in {task for _, task in pairs}}
-    risks = {(model.name, task.n): fields[task].risk(model.model) for model, task in pairs}
+    comparisons = {
+        task: Comparison.on(task, contexts, seed) for task in {task for _, task in pairs}
+    }
+    risks = {(model.name, task.n): comparisons[task].risk(model.model) for model, task in pairs}
     more_heads = {
         f"{depth} layers": {h: risks[name, WORKHORSE.n] for h, name in names.items()}
         for depth, names in EQUALLY.items()
     }
     beside = {
-        model.label: (risks[name, model.config.task.n], fields[model.config.task].naive)
+        model.label: (risks[name, model.config.task.n], comparisons[model.config.task].naive)
         for name, model in models.items()
     }
     verdicts = {"A1": A1.judge(more_heads), "A8": A8.judge(beside)}
-    return Result(verdicts, models, fields, risks, lengths)
+    return Result(verdicts, models, comparisons, risks, lengths)
