@@ -7,6 +7,7 @@ probe answers <p, h> from the state h of the query's token. Layer 0 is the embed
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -55,6 +56,26 @@ def _least_squares(rows: Tensor, wanted: Tensor) -> Tensor:
 def read(seen: Tensor, readouts: Tensor) -> Tensor:
     """What read-outs (M, D, K) find in states (M, B, d, D): for weights, (M, B, d, K)."""
     return seen @ readouts[:, None]
+
+
+def scales(contexts: Contexts, weights: Tensor) -> dict[str, Tensor]:
+    """Scales c, (..., B, d), that an algorithm at `weights` could give the features, by name.
+
+    r̂ is the first layer's preprocessing; ŵ + ĝ, the weights and the correlations they leave, is
+    that of `descent.ReweightedGD`. New in it is its part orthogonal to r̂ in every context: the
+    rest is r̂ times a number, which takes no other preprocessing than the first.
+    """
+    r = contexts.xy
+    again = weights + (r - torch.einsum("...ij,...j->...i", contexts.xx, weights))
+    along = (again * r).sum(-1, keepdim=True) / r.square().sum(-1, keepdim=True)
+    return {"r̂": r, "ŵ": weights, "ŵ + ĝ": again, "new in ŵ + ĝ": again - along * r}
+
+
+def r_squared(products: Tensor, scale: Tensor, contexts: Contexts) -> Tensor:
+    """R² (M,) of `products` (M, B, d, d), whose column j was read for c_j x_j; mean over j."""
+    wanted = replace(contexts, w=torch.diag_embed(scale))
+    missed, size = (squared_error(x, wanted).sum(dim=-2) for x in (products.mT, 0 * products))
+    return (1 - missed / size).mean(dim=-1)
 
 
 @torch.no_grad()

@@ -3,42 +3,90 @@
 from dataclasses import replace
 from functools import partial
 
+import matplotlib.pyplot as plt
 import pytest
 import torch
 
-from icl import probing
+from icl import figures
+from icl.claims import NOT_REPRODUCED, REPRODUCED
+from icl.constructions import gradient_descent
 from icl.contexts import draw
+from icl.descent import GradientDescent, PreprocessedGD, ReweightedGD
 from icl.errors import Refused
-from icl.estimators import GradientDescent, PreprocessedGD, ReweightedGD
-from icl.probing import explained, fit, r_squared, read, states
-from icl.risk import squared_error
+from icl.estimators import ESTIMATORS, Ridge
+from icl.experiments.comparison import REFERENCES
+from icl.experiments.probing import (
+    A5,
+    SHARES,
+    WALKS,
+    Result,
+    Study,
+    algorithm,
+    construction,
+    r_squared,
+    run,
+    scales,
+    study,
+)
+from icl.predictors import excess_risk, squared_error
+from icl.probing import fit, implied_weights, probe_risks, read, states
 from icl.tasks import SparseLinear
 from icl.transformer import Architecture, build
 
 WHITE = SparseLinear(d=4, s=2, n=12, noise=0.5, values="sphere")
+NEW = "new in ŵ + ĝ"
+OTHER = [  # models that a query goes through token by token
+    Architecture(4, (3, 2), 3, 7, attention, norm=whole, mlp=whole)
+    for attention in ("softmax", "relu")
+    for whole in (False, True)
+]
+
+
+def random_model(config, scale=0.8, seeds=(5, 6)):
+    return build(config, len(seeds)).initialise(seeds, scale).double().requires_grad_(False)
 
 
 def preprocessor(label_heads):
     """One layer, a head per pair: row i of `label_heads` writes (1/n) Σ y <a_i, x> <b_i, x_q>."""
     d, h = WHITE.d, len(label_heads)
     model = build(Architecture(d=d, heads=(h, 1), d_head=1, d_model=d + 1 + h)).double()
+    block = model.blocks[0]
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.zero_()
-        model.embed[0, :, : d + 1] = torch.eye(d + 1)
+        model.embed.weight[0, :, : d + 1] = torch.eye(d + 1)
         for i, (key, query) in enumerate(label_heads):
-            model.value[0][0, d, i, 0] = 1
-            model.key[0][0, :d, i, 0] = torch.as_tensor(key)
-            model.query[0][0, :d, i, 0] = torch.as_tensor(query)
-            model.output[0][0, i, 0, d + 1 + i] = 1
+            block.value.weight[0, d, i, 0] = 1
+            block.key.weight[0, :d, i, 0] = torch.as_tensor(key)
+            block.query.weight[0, :d, i, 0] = torch.as_tensor(query)
+            block.output.weight[0, i, 0, d + 1 + i] = 1
     return model.requires_grad_(False)
 
 
 def readable(model, scale="r̂"):
     """R² of reading c ∘ x_q after the embedding and every layer."""
-    fitting, contexts = (draw(WHITE, 4000, stream, seed=0) for stream in ("tune", "evaluate"))
-    found = probing.probe(partial(states, model), fitting, contexts)
-    return torch.stack([layer.readable[scale] for layer in found], dim=1)
+    contexts = draw(WHITE, 4000, "evaluate", seed=0)
+    return study(partial(states, model), 2, contexts).readable[scale]
+
+
+def explained(weights, walk, contexts, average="trimmed"):
+    """What a walk explains of weights (M, B, d), (M,)."""
+    found = Study(contexts, 1, {"walk": walk}, weights[:, None], {})
+    return found.explained("walk", average)[:, 0]
+
+
+def twice(found):
+    """A study of two models that are the same."""
+    read = {name: r2.repeat(2, 1) for name, r2 in found.readable.items()}
+    return replace(found, weights=found.weights.repeat(2, 1, 1, 1), readable=read)
+
+
+@pytest.fixture(scope="module")
+def control():
+    """The paper's own construction, probed."""
+    contexts = draw(WHITE, 1000, "evaluate", seed=0)
+    walk = PreprocessedGD(2, 1.0, relative=True)
+    return study(partial(construction, walk, 3), 3, contexts)
 
 
 def test_a_probe_finds_an_answer_that_was_hidden(task):
@@ -89,6 +137,61 @@ def test_hidden_states_of_trained_precision_do_not_blow_the_probe_up(task, model
         assert torch.allclose(*(r.mean(dim=-1) for r in risks), rtol=1e-3)
 
 
+def test_probes_on_statistics_and_on_tokens_have_the_same_risk(task):
+    model = gradient_descent(d=4, steps=2, rate=0.3)
+    fitting = draw(task, 300, "tune", seed=0, queries=100)
+    contexts = draw(task, 300, "evaluate", seed=0, queries=400)
+    exact = probe_risks(model, fitting, contexts)
+    drawn = probe_risks(model.on_tokens(), fitting, contexts)
+    assert exact.shape == drawn.shape == (1, 3, 300)
+    assert (exact.mean(dim=-1).diff(dim=-1) < -0.1).all(), "every layer has a risk of its own"
+    assert torch.allclose(exact.mean(dim=-1), drawn.mean(dim=-1), rtol=0.02)
+    # The mean of 400 squares of a Gaussian is off by √(2/400) of its value, typically.
+    apart = (drawn / exact - 1).square().mean(dim=-1).sqrt()
+    assert torch.allclose(apart, torch.full_like(apart, (2 / 400) ** 0.5), rtol=0.3)
+
+
+@pytest.mark.parametrize("config", OTHER, ids=str)
+def test_any_model_is_probed_and_its_last_probe_is_the_best_there_is(task, config):
+    model = random_model(config)
+    fitting = draw(task, 80, "tune", seed=0, queries=20)
+    found = probe_risks(model, fitting, fitting).mean(dim=-1)
+    assert found.shape == (2, 3)
+    assert (found[:, -1] <= excess_risk(model, fitting).mean(dim=-1)).all()
+    *_, last = model.hidden(fitting)
+    answers = torch.einsum("bqd,bd->bq", fitting.queries, fitting.w).flatten()
+    for m in range(2):
+        rows = last[m, :, task.n :].flatten(0, 1)
+        left = rows @ torch.linalg.lstsq(rows, answers[:, None]).solution - answers[:, None]
+        assert torch.allclose(found[m, -1], left.square().mean())
+
+
+def test_answers_of_a_linear_model_imply_its_weights(task):
+    model = random_model(Architecture(d=4, heads=(3, 1, 2), d_head=3, d_model=7))
+    contexts = draw(task, 30, "evaluate", seed=0, queries=6)
+    weights, unexplained = implied_weights(model.on_tokens(), contexts)
+    assert torch.allclose(weights, model.weights(contexts))
+    assert unexplained.shape == (2, 30)
+    assert unexplained.max() < 1e-20
+
+
+@pytest.mark.parametrize("config", OTHER, ids=str)
+def test_what_no_weights_explain_is_what_least_squares_leaves(task, config):
+    model = random_model(config)
+    contexts = draw(task, 30, "evaluate", seed=0, queries=15)
+    weights, unexplained = implied_weights(model, contexts)
+    answers = model.predict(contexts)
+    for m in range(2):
+        for b, asked in enumerate(contexts.queries):
+            found = torch.linalg.lstsq(asked, answers[m, b][:, None]).solution
+            left = answers[m, b] - (asked @ found)[:, 0]
+            assert torch.allclose(weights[m, b], found[:, 0])
+            share = left.square().sum() / answers[m, b].square().sum()
+            assert unexplained[m, b] == pytest.approx(share.item())
+    assert unexplained.min() > 0
+    assert unexplained.mean() > 1e-3
+
+
 def test_preprocessing_is_read_off_a_layer_that_wrote_it():
     found = readable(preprocessor([(row, row) for row in torch.eye(4)]))[0]
     assert found[0] < 0.01
@@ -129,20 +232,20 @@ def test_r_squared_agrees_with_drawn_queries(task):
 
 def test_what_is_new_in_a_scale_owes_nothing_to_the_first(task):
     contexts = draw(task, 30, "tune", seed=0)
-    at_start = probing.scales(contexts, torch.zeros_like(contexts.xy))
+    at_start = scales(contexts, torch.zeros_like(contexts.xy))
     assert torch.equal(at_start["ŵ + ĝ"], contexts.xy)
-    assert at_start[probing.NEW].abs().max() < 1e-12
+    assert at_start[NEW].abs().max() < 1e-12
     weights = torch.randn(30, 4, generator=torch.Generator().manual_seed(0)).double()
-    found = probing.scales(contexts, weights)
+    found = scales(contexts, weights)
     assert torch.allclose(
         found["ŵ + ĝ"], ReweightedGD(1, 1.0).scale(weights, found["ŵ + ĝ"] - weights)
     )
     residual = contexts.xy - (contexts.xx @ weights[..., None])[..., 0]
     assert torch.allclose(found["ŵ + ĝ"], weights + residual)
-    assert (found[probing.NEW] * contexts.xy).sum(dim=-1).abs().max() < 1e-10
+    assert (found[NEW] * contexts.xy).sum(dim=-1).abs().max() < 1e-10
 
 
-@pytest.mark.parametrize("average", probing.AVERAGES)
+@pytest.mark.parametrize("average", SHARES)
 def test_an_algorithm_explains_its_own_iterates_and_not_noise(task, average):
     contexts = draw(task, 500, "evaluate", seed=0)
     walk = list(GradientDescent(6, 0.2).iterates(contexts))
@@ -167,43 +270,130 @@ def test_the_fraction_explained_is_measured_with_the_covariance_and_no_context_r
     assert explained(weights, [u], contexts, "mean").item() < 0.01
 
 
-def test_the_paper_s_own_construction_passes_the_criteria_that_probes_decide():
-    contexts = draw(WHITE, 1000, "evaluate", seed=0)
-    walk = PreprocessedGD(2, 1.0, relative=True)
-    found = probing.study(partial(probing.construction, walk), 3, contexts)
-    first, lead, fraction = found.criteria()
-    assert first.item() == pytest.approx(1)
-    assert lead.item() > 0.05
-    assert fraction.item() > 0.9
-    assert found.risks.shape == (1, 4, 1000)
-    falling = found.risks.mean(dim=-1)[0]
+def test_the_paper_s_own_construction_passes_the_criteria_that_probes_decide(control):
+    assert control.preprocessing().item() == pytest.approx(1)
+    assert control.lead().item() > 0.05
+    assert control.fraction().item() > 0.9
+    assert control.risks.shape == (1, 4, 1000)
+    falling = control.risks.mean(dim=-1)[0]
     assert (falling.diff() < 0).all()
 
 
-def test_curves_count_layers_from_one_and_steps_as_the_layers_take_them():
-    contexts = draw(WHITE, 200, "evaluate", seed=0)
-    found = probing.study(probing.constructed(WHITE, 3), 3, contexts)
-    two = replace(
-        found, layers=[replace(i, weights=i.weights.repeat(2, 1, 1)) for i in found.layers]
-    )
-    lines = probing.risk_curves({"model": two})
-    layers = {name: [x for x, _ in points] for name, points in lines.items()}
-    assert layers["model"] == layers["GD"] == [1, 2, 3]
-    assert layers["pre-GD"] == layers["re-weighted GD"] == [2, 3]
+def test_the_criteria_on_numbers_made_up():
+    contexts = draw(WHITE, 50, "evaluate", seed=0)
+    # Of s·w the step w explains 1 − (1 − 1/s)², and the step w/2 explains 1 − (1 − 1/2s)².
+    walks = {"preprocessed GD": [0 * contexts.w, contexts.w], "GD": [contexts.w / 2]}
+    scale = torch.tensor([[9.0, 5.0, 2.0, 1.0], [9.0, 5.0, 1.0, 1.0]]).double()
+    weights = scale[:, :, None, None] * contexts.w
+    read = {"r̂": torch.tensor([[0.1, 0.7, 0.2, 0.3], [0.1, 0.6, 0.9, 0.9]])}
+    found = Study(contexts, 3, walks, weights, read)
+    assert found.preprocessing().tolist() == pytest.approx([0.7, 0.6])
+    assert found.fraction().tolist() == pytest.approx([0.75, 1.0])
+    assert found.lead().tolist() == pytest.approx([0.25, 0.25])
+
+
+def test_the_verdict_turns_when_walks_are_swapped_or_models_are_random(control):
+    def decisions(found):
+        verdict = A5.judge({"setting": found})
+        return verdict.outcome, [finding.decision for finding in verdict.findings]
+
+    good = twice(control)
+    assert decisions(good) == (REPRODUCED, [REPRODUCED] * 3)
+    walks = good.walks | {"GD": good.walks["preprocessed GD"], "preprocessed GD": good.walks["GD"]}
+    swapped = replace(good, walks=walks)
+    assert decisions(swapped) == (NOT_REPRODUCED, [REPRODUCED] + [NOT_REPRODUCED] * 2)
+    noise = torch.randn(good.weights.shape, generator=torch.Generator().manual_seed(0))
+    random = replace(good, weights=noise.to(good.weights))
+    assert decisions(random)[1][2] == NOT_REPRODUCED
+    model = random_model(Architecture(4, (1, 1, 1), 5, 16), seeds=range(5))
+    untrained = study(partial(states, model), 3, good.contexts)
+    assert decisions(untrained)[1][0] == NOT_REPRODUCED
+    assert decisions(untrained)[0] == NOT_REPRODUCED
+
+
+def test_walks_have_the_best_relative_rate_for_a_step_in_each_layer_but_the_first(control):
+    assert list(control.walks) == [*WALKS, *REFERENCES]
+    assert set(control.walks) <= set(ESTIMATORS)
+    tuned = algorithm("preprocessed GD", WHITE, 3)
+    assert isinstance(tuned, PreprocessedGD)
+    assert (tuned.steps, tuned.relative) == (20, True)
+    tuning = draw(WHITE, 1024, "tune", seed=0)
+    for rate in (tuned.rate * 0.8, tuned.rate * 1.2):
+        worse, best = (PreprocessedGD(2, r, relative=True) for r in (rate, tuned.rate))
+        assert excess_risk(best, tuning).mean() < excess_risk(worse, tuning).mean()
+    assert [len(walk) for walk in control.walks.values()] == [20, 20, 20, 1, 1, 1]
+
+
+def test_a_study_reads_what_probe_risks_reads():
+    model = random_model(Architecture(d=4, heads=(2, 1), d_head=3, d_model=7))
+    contexts = draw(WHITE, 100, "evaluate", seed=0)
+    found = study(partial(states, model), 2, contexts)
+    fitting = draw(WHITE, 2048, "tune", seed=1)
+    assert torch.allclose(found.risks, probe_risks(model, fitting, contexts))
+
+
+def test_curves_count_layers_from_one_and_steps_as_the_layers_take_them(control, monkeypatch):
+    two, drawn = twice(control), []
+    monkeypatch.setattr(figures, "curves", lambda frame, *_: drawn.append(frame))
+    studies = {"8-8-8 heads, d = 4": two, "construction": control}
+    Result(None, studies, {"8-8-8 heads, d = 4": two.risks[:, -1]}).plot_risks()
+    (frame,) = drawn
+    assert set(frame.panel) == {"d = 4, n = 12, 3 layers"}
+    lines = {label: line.set_index("layer").value for label, line in frame.groupby("label")}
+    layers = {label: list(line.index) for label, line in lines.items()}
+    assert layers["8-8-8 heads"] == layers["GD"] == [1, 2, 3]
+    assert layers["preprocessed GD"] == layers["re-weighted GD"] == [2, 3]
     assert layers["Bayes"] == [3]
-    for name, t in (("GD", 2), ("pre-GD", 1)):
-        (step,) = [e.mean for x, e in lines[name] if x == 2]
-        expected = squared_error(found.walks[name][t - 1], contexts).mean()
-        assert step == pytest.approx(expected.item())
-    assert lines["model"][2][1].mean == pytest.approx(found.risks[0, 3].mean().item())
+    assert len(layers) == 5
+    for label, t in (("GD", 2), ("preprocessed GD", 1)):
+        expected = squared_error(control.walks[label][t - 1], control.contexts).mean()
+        assert lines[label][2] == pytest.approx(expected.item())
+    assert lines["8-8-8 heads"][3] == pytest.approx(control.risks[0, 3].mean().item())
+
+
+def test_the_heat_map_shows_what_is_left_unexplained(control):
+    Result(None, {"a": twice(control), "construction": control}, {}).plot_nearest()
+    figure = plt.gcf()
+    assert [ax.get_title(loc="left") for ax in figure.axes] == ["a", "construction"]
+    shown = [float(text.get_text()) for text in figure.axes[1].texts]
+    left = [100 * (1 - control.explained(label)[0, 1:]) for label in control.walks]
+    assert shown == pytest.approx(torch.stack(left, dim=1).flatten().tolist(), abs=0.051)
+    plt.close(figure)
+
+
+def test_tables_have_a_row_per_layer_and_intervals_where_there_are_seeds(control):
+    two = twice(control)
+    two = replace(two, weights=two.weights * torch.tensor([1.0, 1.1])[:, None, None, None])
+    own = excess_risk(Ridge(0.1), two.contexts).repeat(2, 1)
+    found = Result(None, {"a": two, "construction": control}, {"a": own})
+    risks = [line.split(" | ") for line in found.risks().splitlines()[2:]]
+    places = ["layer 1", "layer 2", "layer 3", "its own read-out"]
+    assert [line[:2] for line in risks] == [["| a", place] for place in places]
+    assert float(risks[-1][2].split("\N{NO-BREAK SPACE}")[0]) == pytest.approx(
+        own.mean().item(), abs=6e-4
+    )
+    head, _, *lines = found.readable().splitlines()
+    assert head == f"| model | layer | r̂ | ŵ | ŵ + ĝ | {NEW} |"
+    assert len(lines) == 6
+    assert ["[" in line for line in lines] == [True] * 3 + [False] * 3
+    assert lines[3].startswith("| construction | 1 | 1.000 | 1.000 |")
+    head, _, first, second = found.averages().splitlines()
+    assert head.count("lead over GD, ") == head.count("explained, ") == len(SHARES) == 3
+    values = [*map(control.lead, SHARES), *map(control.fraction, SHARES)]
+    assert second == f"| construction | {' | '.join(f'{v.item():.3f}' for v in values)} |"
+    assert first.count("[") == 6
 
 
 def test_bad_arguments_are_refused(task):
-    contexts = draw(task, 4, "tune", seed=0, tokens=True)
+    contexts = draw(task, 4, "tune", seed=0, queries=4)
     softmax = build(Architecture(d=4, heads=(1,), attention="softmax"))
     with pytest.raises(Refused, match="softmax"):
         next(states(softmax, contexts))
     with pytest.raises(Refused, match="average='mode'"):
         explained(contexts.w[None], [contexts.w], contexts, "mode")
     with pytest.raises(Refused, match="depth=1"):
-        probing.study(lambda _: iter(()), 1, replace(contexts))
+        study(lambda _: iter(()), 1, contexts)
+    with pytest.raises(Refused, match="queries=4"):
+        implied_weights(softmax, contexts)
+    with pytest.raises(Refused, match="contexts=1: allowed are 2 and more"):
+        run(contexts=1, seed=0)

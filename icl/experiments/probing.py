@@ -18,18 +18,24 @@ from icl.errors import choose, require
 from icl.estimators import ESTIMATORS, tune
 from icl.experiments.comparison import REFERENCES
 from icl.experiments.models import FIRST, FULL, SINGLE_HEAD, trained
-from icl.intervals import AVERAGES, estimate, over_seeds
+from icl.intervals import estimate, over_seeds
 from icl.predictors import LinearPredictor, excess_risk, squared_error
-from icl.probing import fit, read, states
+from icl.probing import fit, r_squared, read, scales, states
 from icl.tasks import Task
 
 PLANS = FULL | {"heads-1-3": SINGLE_HEAD["heads-1-3"]} | FIRST
-# What walks, by its label in ESTIMATORS, and how far it is followed; references are end points.
+# What walks, by its label in ESTIMATORS; the references are end points.
 WALKS = {"GD": GradientDescent, "preprocessed GD": PreprocessedGD, "re-weighted GD": ReweightedGD}
-STEPS = 20
-RATES = np.geomspace(0.05, 1.95, 40).tolist()  # relative rates from 2 on diverge
+STEPS, RATES = 20, np.geomspace(0.05, 1.95, 40).tolist()  # relative rates from 2 on diverge
+
+
+def lower_median(values: Tensor, dim: int) -> Tensor:
+    """The median and, of two in the middle, the lower one."""
+    return values.median(dim=dim).values
+
+
 # Averages over contexts, and the share of them, those with the least weights, that each is over.
-SHARES = {"trimmed": 0.99, **dict.fromkeys(AVERAGES, 1.0)}
+SHARES = {"trimmed": (torch.mean, 0.99), "mean": (torch.mean, 1.0), "median": (lower_median, 1.0)}
 
 
 def construction(walk: PreprocessedGD, depth: int, contexts: Contexts) -> Iterator[Tensor]:
@@ -42,25 +48,6 @@ def construction(walk: PreprocessedGD, depth: int, contexts: Contexts) -> Iterat
     yield torch.cat([inputs, 0 * scaled, none[..., None]], dim=-1)[None]
     for u in (none, *list(walk.iterates(contexts))[: depth - 1]):
         yield torch.cat([inputs, scaled, u[..., None]], dim=-1)[None]
-
-
-def scales(contexts: Contexts, weights: Tensor) -> dict[str, Tensor]:
-    """Scales c, (..., B, d), that an algorithm at `weights` could give the features, by name.
-
-    r̂ is the first layer's preprocessing; ŵ + ĝ, the weights and the correlations they leave, is
-    that of `ReweightedGD`. New in it is its part orthogonal to r̂: the rest is r̂ times a number.
-    """
-    r = contexts.xy
-    again = weights + (r - torch.einsum("...ij,...j->...i", contexts.xx, weights))
-    along = (again * r).sum(-1, keepdim=True) / r.square().sum(-1, keepdim=True)
-    return {"r̂": r, "ŵ": weights, "ŵ + ĝ": again, "new in ŵ + ĝ": again - along * r}
-
-
-def r_squared(products: Tensor, scale: Tensor, contexts: Contexts) -> Tensor:
-    """R² (M,) of `products` (M, B, d, d), whose column j was read for c_j x_j; mean over j."""
-    wanted = replace(contexts, w=torch.diag_embed(scale))
-    missed, size = (squared_error(x, wanted).sum(dim=-2) for x in (products.mT, 0 * products))
-    return (1 - missed / size).mean(dim=-1)
 
 
 @dataclass(frozen=True)
@@ -88,10 +75,10 @@ class Study:
 
         The largest 1 − E|ŵ − u|²_Σ / E|ŵ|²_Σ, where E is one of the averages in SHARES.
         """
-        over_contexts = AVERAGES.get(choose("average", average, SHARES), torch.mean)
+        over_contexts, share = SHARES[choose("average", average, SHARES)]
         steps = (torch.zeros_like(self.contexts.w), *self.walks[label])
         away = [squared_error(self.weights, replace(self.contexts, w=u)) for u in steps]
-        kept = away[0] <= away[0].quantile(SHARES[average], dim=-1, keepdim=True)
+        kept = away[0] <= away[0].quantile(share, dim=-1, keepdim=True)
         size, *distances = over_contexts(kept * torch.stack(away), dim=-1)
         return (1 - torch.stack(distances) / size).amax(dim=0)
 
@@ -110,28 +97,35 @@ class Study:
 
 
 A5 = Claim(
-    "A5", CHEN,
+    "A5",
+    CHEN,
     "The first layer preprocesses, and later layers walk like gradient descent on what it leaves.",
     (
         Criterion(
             "R² of a linear read-out of the preprocessed query after layer 1",
-            Study.preprocessing, 0.5, "A first layer that preprocesses must let r̂_j x_j be read "
-            "off. A layer of h heads whose values read labels only, as in the paper's construction, "
-            "can reach h/d; above one half it does more than half of what that construction does.",
+            Study.preprocessing,
+            0.5,
+            "A first layer that preprocesses must let r̂_j x_j be read off. A layer of h heads "
+            "whose values read labels only, as in the paper's construction, can reach h/d; above "
+            "one half it does more than half of what that construction does.",
         ),
         Criterion(
             "fraction of the probe's weights that preprocessed gradient descent explains, minus "
             "the fraction gradient descent explains, in the later layer where it is smallest",
-            Study.lead, 0.0, "Above zero, every later layer is nearer to the preprocessed walk.",
+            Study.lead,
+            0.0,
+            "Above zero, every later layer is nearer to the preprocessed walk.",
         ),
         Criterion(
             "fraction of the probe's weights that preprocessed gradient descent explains, in the "
             "later layer where it is smallest",
-            Study.fraction, 0.9, "To walk like it, and not only more like it than like something "
+            Study.fraction,
+            0.9,
+            "To walk like it, and not only more like it than like something "
             "else, less than a tenth may be left unexplained.",
         ),
     ),
-)  # fmt: skip
+)
 CLAIMS = (A5,)
 
 
@@ -178,20 +172,19 @@ class Result:
 
     @property
     def finding(self) -> tables.Text:
+        """The verdict in a sentence."""
         return finding([self.verdict])
 
     def plot_risks(self) -> None:
-        """Mean excess risk after every layer, of the models' probes and of the algorithms."""
+        """Mean excess risk after every layer; algorithms that preprocess spend layer 1 on it."""
         lines = {}
         for label, study in zip(self.own, self.studies.values(), strict=False):
-            panel = (
-                f"d = {study.contexts.task.d}, n = {study.contexts.task.n}, {study.depth} layers"
-            )
-            lines[panel, label] = 1, study.risks[:, 1:].unbind(dim=1)
-            # GD takes a step in every layer, what preprocesses in all but the first.
-            for name, first in zip((*WALKS, "Bayes"), (1, 2, 2, study.depth), strict=True):
-                walk = study.walks[name][: study.depth + 1 - first]
+            task, depth = study.contexts.task, study.depth
+            panel = f"d = {task.d}, n = {task.n}, {depth} layers"
+            for name, first in zip((*WALKS, "Bayes"), (1, 2, 2, depth), strict=True):
+                walk = study.walks[name][: depth + 1 - first]
                 lines[panel, name] = first, [squared_error(u, study.contexts) for u in walk]
+            lines[panel, label.removesuffix(f", d = {task.d}")] = 1, study.risks.unbind(dim=1)[1:]
         rows = [
             {"panel": panel, "label": label, "layer": layer, **vars(estimate(risks))}
             for (panel, label), (first, line) in lines.items()
@@ -205,11 +198,11 @@ class Result:
         _, axes = figures.subplots(len(depths), figsize=(figures.WIDTH, 11), height_ratios=depths)
         look = {"vmin": np.log(0.5), "vmax": np.log(50), "cmap": "rocket", "cbar": False}
         for ax, (label, study) in zip(axes, self.studies.items(), strict=True):
-            found = {name: study.explained(name)[:, 1:].mean(dim=0).numpy() for name in study.walks}
-            left = 100 * (1 - pd.DataFrame(found).rename(lambda i: f"layer {i + 1}"))
+            found = {n.replace(" ", "\n"): study.explained(n).mean(dim=0) for n in study.walks}
+            left = 100 * (1 - pd.DataFrame(found).iloc[1:].rename("layer {}".format))
             sns.heatmap(np.log(left), ax=ax, annot=left, fmt=".1f", **look)
             ax.set_title(label, loc="left", fontsize=11)
-            ax.tick_params(length=0, labelsize=10, labelbottom=False, labeltop=ax is axes[0])
+            ax.tick_params(length=0, labelsize=9, labelbottom=False, labeltop=ax is axes[0])
 
     def risks(self) -> tables.Text:
         """Risk of the probe after every layer, and of the model's own read-out."""
@@ -232,12 +225,11 @@ class Result:
     def averages(self) -> tables.Text:
         """The two fractions that decide claim A5, for every way to average over contexts."""
         rows = [
-            {"model": label}
-            | {f"lead over GD, {way}": over_models(study.lead(way)) for way in SHARES}
-            | {f"explained, {way}": over_models(study.fraction(way)) for way in SHARES}
+            [label, *map(over_models, [*map(study.lead, SHARES), *map(study.fraction, SHARES)])]
             for label, study in self.studies.items()
         ]
-        return tables.show(pd.DataFrame(rows))
+        header = [f"{what}, {way}" for what in ("lead over GD", "explained") for way in SHARES]
+        return tables.table(["model", *header], rows)
 
 
 def run(contexts: int, seed: int) -> Result:
