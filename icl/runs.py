@@ -55,8 +55,9 @@ def pruned(start: Start, architecture: Architecture, seeds: tuple[int, ...]) -> 
         kept = random_heads(base.model, architecture.heads, seed=0)
     else:
         kept = most_important(tuned_importance(start.model), architecture.heads)
+    chosen = base.only(seeds)
     rows = [base.seeds.index(seed) for seed in seeds]
-    model = prune(base.only(seeds).model, [keep[rows] for keep in kept])
+    model = prune(chosen.model, [keep[rows] for keep in kept])
     impossible = f"model={start.model!r}: cannot be pruned to {architecture}"
     require(model.config == architecture, impossible)
     return model
