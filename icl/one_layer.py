@@ -16,21 +16,16 @@ therefore has Γ = Γ* and rest = 0: no parameter outside the block (p_y, W_x) i
 nonlinear responses the change of sign is x → −x, under which f(−x) is as likely as f.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor
 
-from icl.configuration import Configuration
 from icl.contexts import Contexts
 from icl.errors import require
-from icl.intervals import over_seeds
 from icl.predictors import squared_error
 from icl.tasks import Task
-from icl.training import Trainer, fresh
 from icl.transformer import LinearTransformer
 
 
@@ -145,34 +140,3 @@ def lead(gamma: Tensor, task: Task) -> Tensor:
     away = gamma - rate(gamma)[:, None, None] * torch.eye(task.d)
     near = gamma - torch.from_numpy(optimal_one_step(task))
     return (away.norm(dim=(-2, -1)) / near.norm(dim=(-2, -1))).log10()
-
-
-@dataclass(frozen=True)
-class Path:
-    """Γ of models in training: matrices (T, M, d, d) before `steps` (T,), and the end."""
-
-    steps: Tensor
-    matrices: Tensor
-    model: LinearTransformer
-
-    def curves(self, measures: dict[str, Callable[[Tensor], Tensor]]) -> pd.DataFrame:
-        """Columns label, step and an estimate over seeds, of measures of Γ, (M, d, d) to (M,)."""
-        rows = [
-            {"label": label, "step": int(step), **vars(over_seeds(measure(gamma)))}
-            for label, measure in measures.items()
-            for step, gamma in zip(self.steps, self.matrices, strict=True)
-        ]
-        return pd.DataFrame(rows)
-
-
-def watch(config: Configuration, seeds: tuple[int, ...], looks: int = 25) -> Path:
-    """Train one-layer models and look at their Γ, more often early on than late."""
-    trainer = Trainer(config, seeds, fresh(config, seeds))
-    times = config.recipe.steps * np.linspace(0, 1, looks) ** 2
-    steps = np.unique(times.round().astype(int))
-    matrices = [effective_step(trainer.model)]
-    for step in steps[1:]:
-        while trainer.step < step:
-            trainer.advance()
-        matrices.append(effective_step(trainer.model))
-    return Path(torch.from_numpy(steps), torch.stack(matrices), trainer.model)

@@ -241,12 +241,15 @@ def test_a_build_is_incremental_and_a_failed_one_leaves_the_last_site(small_book
 
 def test_a_fork_made_as_the_book_says_builds_beside_its_original(small_book):
     (small_book / "book" / "one.ipynb").unlink()
-    shutil.copy(ROOT / "book" / "setup.ipynb", small_book / "book")
+    for page in ("setup.ipynb", "reproducibility.md"):  # the first has a link to the second
+        shutil.copy(ROOT / "book" / page, small_book / "book")
     text = (ROOT / "book" / "rerun.md").read_text(encoding="utf-8")
     lines = re.search(r"```bash\n(cp .*?)icl run", text, re.DOTALL)[1]
     subprocess.run(["bash", "-ec", lines], cwd=small_book, check=True)
     pages_of = "format: jb-book\nroot: book/intro\nchapters:\n"
-    listed = "".join(f"  - file: book/{name}\n" for name in ("setup", "my-finding"))
+    listed = "".join(
+        f"  - file: book/{name}\n" for name in ("setup", "my-finding", "reproducibility")
+    )
     (small_book / "_toc.yml").write_text(pages_of + listed)
     intro = "# Intro\n\n```{bibliography}\n```\n"
     (small_book / "book" / "intro.md").write_text(intro)

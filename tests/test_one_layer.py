@@ -10,6 +10,7 @@ from icl.configuration import Configuration, Recipe
 from icl.contexts import draw
 from icl.errors import Refused
 from icl.estimators import OneStep
+from icl.experiments.comparison import watch
 from icl.one_layer import (
     cosine,
     distance,
@@ -22,7 +23,6 @@ from icl.one_layer import (
     outside_block,
     rate,
     rest,
-    watch,
 )
 from icl.predictors import squared_error
 from icl.tasks import RESPONSES, Nonlinear, SparseLinear

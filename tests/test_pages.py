@@ -78,7 +78,7 @@ def test_settings_call_nothing_shared_that_one_model_contradicts(tmp_path, monke
     assert (shared["`norm`"], shared["`start`"]) == ("False", "drawn weights")
     assert set(rows["first"]) == {"model", "file", "attention", "mlp", "loss"}
     assert [rows[name]["mlp"] for name in ("first", "second")] == ["False", "True"]
-    assert rows["first"]["loss"] == "query expectation in closed form"
+    assert rows["first"]["loss"] == "closed form"
     assert rows["second"]["loss"] == "mean over 16 queries"
 
 

@@ -1,19 +1,23 @@
-"""What several experiments compare alike: models with baselines, and layers with the best step."""
+"""What experiments compare alike: models with baselines, layers and their training with Γ*."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
 from icl.checkpoints import Checkpoint
 from icl.claims import Criterion
+from icl.configuration import Configuration
 from icl.contexts import Contexts, draw
 from icl.estimators import ESTIMATORS, NAIVE
-from icl.intervals import compare, estimate
+from icl.intervals import compare, estimate, over_seeds
 from icl.one_layer import distance, effective_step, excess, optimal_one_step
 from icl.predictors import Predictor, excess_risk
 from icl.tasks import SparseLinear
+from icl.training import Trainer, fresh
 from icl.transformer import LinearTransformer
 
 REFERENCES = ("ridge", "lasso", "Bayes")  # what bounds a good answer
@@ -112,3 +116,34 @@ def standings(models: dict[str, Checkpoint], comparisons: dict[str, Comparison])
             add(models[name].label, task, risk, above)
     header = ["predictor", "d", "n", "mean excess risk [95 %]", "median"]
     return pd.DataFrame(rows, columns=[*header, "mean minus Bayes, paired [95 %]"])
+
+
+@dataclass(frozen=True)
+class Path:
+    """Γ of models in training: matrices (T, M, d, d) before `steps` (T,), and the end."""
+
+    steps: Tensor
+    matrices: Tensor
+    model: LinearTransformer
+
+    def curves(self, measures: dict[str, Callable[[Tensor], Tensor]]) -> pd.DataFrame:
+        """Columns label, step and an estimate over seeds, of measures of Γ, (M, d, d) to (M,)."""
+        rows = [
+            {"label": label, "step": int(step), **vars(over_seeds(measure(gamma)))}
+            for label, measure in measures.items()
+            for step, gamma in zip(self.steps, self.matrices, strict=True)
+        ]
+        return pd.DataFrame(rows)
+
+
+def watch(config: Configuration, seeds: tuple[int, ...], looks: int = 25) -> Path:
+    """Train one-layer models and look at their Γ, more often early on than late."""
+    trainer = Trainer(config, seeds, fresh(config, seeds))
+    times = config.recipe.steps * np.linspace(0, 1, looks) ** 2
+    steps = np.unique(times.round().astype(int))
+    matrices = [effective_step(trainer.model)]
+    for step in steps[1:]:
+        while trainer.step < step:
+            trainer.advance()
+        matrices.append(effective_step(trainer.model))
+    return Path(torch.from_numpy(steps), torch.stack(matrices), trainer.model)

@@ -1,4 +1,4 @@
-"""Models that several experiments share, as plans by the name of their file, and how to load them."""
+"""Models that several experiments share, as plans by the name of their file."""
 
 from dataclasses import replace
 
@@ -15,7 +15,9 @@ DENSE = SparseLinear(d=8, s=8, n=32, noise=1.0, values="gaussian")
 def workhorse(*heads: int, d_head: int = 9, inputs: str = "raw", n: int = 32, **recipe) -> Plan:
     """A model of eight features; `recipe` are settings in which its training differs."""
     model = Architecture(8, heads, d_head, 32, inputs=inputs)
-    return Plan(Configuration(replace(WORKHORSE, n=n), model, replace(USUAL["workhorse"], **recipe)))
+    return Plan(
+        Configuration(replace(WORKHORSE, n=n), model, replace(USUAL["workhorse"], **recipe))
+    )
 
 
 def flagship(*heads: int, inputs: str = "raw") -> Plan:

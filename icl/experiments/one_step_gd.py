@@ -14,10 +14,10 @@ from icl.claims import MAHANKALI, Claim, Verdict, finding
 from icl.contexts import draw
 from icl.errors import Failed, require
 from icl.estimators import ESTIMATORS
-from icl.experiments.comparison import AT_OPTIMUM, LEAST_RISK, Layer
+from icl.experiments.comparison import AT_OPTIMUM, LEAST_RISK, Layer, Path, watch
 from icl.experiments.models import DENSE, single_layer, trained
 from icl.intervals import estimate, over_seeds
-from icl.one_layer import Path, distance, moments, one_step_risk, optimal_one_step
+from icl.one_layer import distance, moments, one_step_risk, optimal_one_step
 from icl.predictors import excess_risk
 from icl.tasks import SparseLinear, Task
 
@@ -212,6 +212,6 @@ def run(features: int, examples: int, noise: float, steps: int, contexts: int, s
         layers,
         compare_lengths(contexts // 8, seed),
         task,
-        one_layer.watch(watched.config, watched.seeds),
+        watch(watched.config, watched.seeds),
         search(task),
     )

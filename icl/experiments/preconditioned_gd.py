@@ -12,10 +12,10 @@ from icl import figures, one_layer, tables
 from icl.claims import MAHANKALI, Claim, Criterion, Verdict, finding
 from icl.contexts import Contexts, draw
 from icl.errors import require
-from icl.experiments.comparison import AT_OPTIMUM, Layer
+from icl.experiments.comparison import AT_OPTIMUM, Layer, Path, watch
 from icl.experiments.models import single_layer
 from icl.intervals import over_seeds
-from icl.one_layer import Path, cosine, distance, optimal_one_step
+from icl.one_layer import cosine, distance, optimal_one_step
 from icl.tasks import SparseLinear
 
 PLANS = {}  # all layers are trained while the page is built
@@ -151,7 +151,7 @@ def run(
     for name, omega in priors.items():
         task = SparseLinear(features, features, examples, noise, "gaussian", sigma, omega)
         plan = single_layer(task, steps=steps)
-        path = one_layer.watch(plan.config, plan.seeds)
+        path = watch(plan.config, plan.seeds)
         pairs[name] = Pair(path, draw(task, contexts, "evaluate", seed))
     measured = {name: (pair.path.model, pair.contexts) for name, pair in pairs.items()}
     return Result(B2.judge(measured), pairs)

@@ -10,14 +10,14 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import nbformat
 import yaml
 
-from icl import pages
-from icl.chapters import Chapter, chapters, digest, execute, toc, verdicts
 from icl.errors import Failed, require
+from icl.site import pages
+from icl.site.chapters import Chapter, chapters, execute, toc, verdicts
+from icl.site.digests import digest
 
 AT_ONCE = 2  # chapters executed side by side
 # jupyter-book's own redirect names no icon, and browsers then ask for one that is not there.
@@ -109,8 +109,13 @@ def _stage(folder: Path, stage: Path, executed: dict[str, Path]) -> Path:
     (stage / "_config.yml").write_text(yaml.safe_dump(config), encoding="utf-8")
     found = [(name, verdict) for name, path in executed.items() for verdict in verdicts(path)]
     runs = {n: nbformat.read(p, as_version=4).metadata["icl"] for n, p in executed.items()}
-    generated = {"scorecard": pages.scorecard(found), "runs": pages.runs(runs)}
-    generated |= {"models": pages.models(), "versions": pages.versions()}
+    generated = {
+        "scorecard": pages.scorecard(found),
+        "runs": pages.runs(runs),
+        "models": pages.models(),
+        "settings": pages.settings(),
+        "versions": pages.versions(),
+    }
     for name, text in generated.items():
         (stage / "book" / f"{name}.txt").write_text(text, encoding="utf-8")
     return stage
@@ -138,13 +143,3 @@ def _jupyter_book(stage: Path, out: Path) -> None:
         plain = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout + done.stderr)
         complaints = [s for s in plain.splitlines() if "WARNING" in s or "ERROR" in s]
         raise Failed("\n".join(["the site was not built:", *(complaints or [plain[-2000:]])]))
-
-
-def setup(app: Any) -> dict:
-    """Sphinx calls this (see _config.yml): unhooks sphinx-thebe, which would load a CDN's code."""
-    app.setup_extension("sphinx_thebe")
-    for event in ("env-before-read-docs", "doctree-resolved"):
-        for listener in list(app.events.listeners[event]):
-            if listener.handler.__module__ == "sphinx_thebe":
-                app.disconnect(listener.id)
-    return {"parallel_read_safe": True}

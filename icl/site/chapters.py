@@ -3,7 +3,6 @@
 import ast
 import base64
 import contextlib
-import hashlib
 import json
 import logging
 import re
@@ -11,7 +10,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from platform import python_version
 from typing import Any
@@ -19,9 +17,12 @@ from typing import Any
 import click
 import nbformat
 import papermill
+from sphinx_external_toc.parsing import MalformedError, parse_toc_yaml
+from yaml import YAMLError
 
+from icl.claims import MIME
 from icl.errors import Failed, Refused
-from icl.verdicts import MIME
+from icl.site import digests
 
 KINDS = {"int": click.INT, "float": click.FLOAT, "bool": click.BOOL, "str": click.STRING}
 CELL_TIMEOUT = 600  # seconds
@@ -29,7 +30,7 @@ CELL_TIMEOUT = 600  # seconds
 
 def root() -> Path:
     """The checkout: the nearest folder upwards with a _toc.yml, or the one icl came from."""
-    places = [Path.cwd(), *Path.cwd().parents, Path(__file__).parent.parent]
+    places = [Path.cwd(), *Path.cwd().parents, Path(__file__).parents[2]]
     for place in places:
         if (place / "_toc.yml").is_file() and (place / "book").is_dir():
             return place
@@ -81,19 +82,8 @@ class Chapter:
         ]
 
     def digest(self, parameters: dict) -> str:
-        """What its result depends on: notebook, parameters, package, models, versions."""
-        package = sorted(Path(__file__).parent.rglob("*"))
-        files = [self.path, *(p for p in package if p.suffix in (".py", ".safetensors"))]
-        stack = [python_version(), *map(version, ("torch", "numpy", "scipy", "matplotlib"))]
-        return digest(files, json.dumps([parameters, stack], sort_keys=True))
-
-
-def digest(files: list[Path], extra: str = "") -> str:
-    """SHA-256 over names and contents of files."""
-    total = hashlib.sha256(extra.encode())
-    for path in files:
-        total.update(f"\n{path.name}\n".encode() + path.read_bytes())
-    return total.hexdigest()
+        """A hash of all that its result depends on."""
+        return digests.of_chapter(self.path, parameters)
 
 
 def chapters(folder: Path) -> dict[str, Chapter]:
@@ -106,8 +96,11 @@ def chapters(folder: Path) -> dict[str, Chapter]:
 
 def toc(folder: Path) -> list[str]:
     """Names of the pages in _toc.yml, in order."""
-    text = (folder / "_toc.yml").read_text(encoding="utf-8")
-    return re.findall(r"(?:root|file): book/([\w-]+)", text)
+    try:
+        found = parse_toc_yaml(folder / "_toc.yml")
+    except (MalformedError, YAMLError) as error:
+        raise Refused(f"_toc.yml: {' '.join(str(error).split())}") from None
+    return [re.sub(r"^book/|\.(md|ipynb)$", "", name) for name in found]
 
 
 def execute(chapter: Chapter, parameters: dict, output: Path) -> None:

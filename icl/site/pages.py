@@ -1,16 +1,20 @@
-"""Tables of the pages that speak of the whole book: scorecard, runs, models, settings."""
+"""Tables of the pages that speak of the whole book: scorecard, runs, models, settings, versions."""
 
 from importlib.metadata import version
 from time import gmtime, strftime
 
+import pandas as pd
 from torch import Tensor
 
-from icl.checkpoints import catalogue, load
-from icl.configuration import Configuration
-from icl.markdown import table
-from icl.sweeps import MODELS, SEEDS
+from icl.checkpoints import Checkpoint, catalogue, load
+from icl.site.digests import STACK
+from icl.tables import Text, show, table
+from icl.transformer import QUERIES
 
-STACK = ("torch", "numpy", "scikit-learn", "matplotlib", "papermill", "jupyter-book")
+EMPTY = {"covariance": "identity", "prior": "none", "lengths": "the task's n"}  # what () means
+LOSS = {True: "closed form", False: f"mean over {QUERIES} queries"}
+SITE = ("papermill", "jupyter-book")
+KEPT = {"importance": "by importance", "random": "at random"}
 
 
 def scorecard(found: list[tuple[str, dict]]) -> str:
@@ -25,10 +29,11 @@ def scorecard(found: list[tuple[str, dict]]) -> str:
         ]
         for chapter, verdict in sorted(found, key=lambda pair: pair[1]["id"])
     ]
-    return table(["claim", "what it says", "verdict", "needed", "mean over seeds [95 %]"], rows)
+    header = ["claim", "what it says", "verdict", "needed", "mean over seeds [95 %]"]
+    return _unbroken(table(header, rows))
 
 
-def runs(executed: dict[str, dict]) -> str:
+def runs(executed: dict[str, dict]) -> Text:
     """How and when every chapter was executed."""
     rows = []
     for name, about in executed.items():
@@ -39,9 +44,10 @@ def runs(executed: dict[str, dict]) -> str:
 
 def models() -> str:
     """Every trained model that ships, what it cost, and what all of them cost together."""
-    shipped = {name: load(name) for name in catalogue()}
+    shipped = _shipped()
     rows = [
         [
+            model.label,
             f"`{name}`",
             f"`{model.config.hash}`",
             ", ".join(map(str, model.seeds)),
@@ -52,15 +58,26 @@ def models() -> str:
         ]
         for name, model in shipped.items()
     ]
-    header = ["model", "configuration", "seeds", "steps × contexts", "trained in"]
+    header = ["model", "file", "configuration", "seeds", "steps × contexts", "trained in"]
     total = sum(model.seconds for model in shipped.values()) / 3600
     count = sum(len(model.seeds) for model in shipped.values())
     return "\n\n".join(
         [
             f"All {count} models together took {total:.1f} hours of training.",
-            table([*header, "excess risk (range)", "torch"], rows),
+            _unbroken(table([*header, "excess risk (range)", "torch"], rows)),
         ]
     )
+
+
+def _shipped() -> dict[str, Checkpoint]:
+    """Every model that ships by the name of its file, in the order of labels."""
+    found = {name: load(name) for name in catalogue()}
+    return dict(sorted(found.items(), key=lambda item: item[1].label))
+
+
+def _unbroken(text: str) -> str:
+    """A table whose narrow columns do not break a label between a setting and its value."""
+    return text.replace(" = ", "\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}")
 
 
 def _range(risks: Tensor) -> str:
@@ -70,48 +87,37 @@ def _range(risks: Tensor) -> str:
     return f"{mean} ({low} to {high})"
 
 
-def versions() -> str:
+def versions() -> Text:
     """Versions of the packages this site was built with."""
-    return table(["package", "version"], [[name, version(name)] for name in STACK])
+    return table(["package", "version"], [[name, version(name)] for name in (*STACK, *SITE)])
 
 
 def settings() -> str:
-    """What all trainings share, then a row per model with what they differ in."""
-    ours, paper = "our choice", "paper"
-    rows = [
-        ["sparse linear regression", paper],
-        ["multi-head attention, several layers", paper],
-        ["one layer of linear self-attention; other covariances; nonlinear responses", paper],
-        ["Gaussian features and noise", ours],
-        ["linear attention, no MLP, no normalisation", ours],
-        ["warm-up, then a cosine to zero; gradients clipped per model", ours],
-        ["loss: excess risk, its query expectation in closed form", ours],
-    ]
-    plans = {name: _flat(plan.config) for name, plan in MODELS.items()}
-    first = next(iter(plans.values()))
-    keys = dict.fromkeys(key for flat in plans.values() for key in flat)
-    shared = [k for k in keys if all(flat.get(k) == first.get(k) for flat in plans.values())]
-    rows += [[f"`{key}` = {first[key]}", ours] for key in shared]
-    rows.append([f"training seeds {', '.join(map(str, SEEDS))} for every model", ours])
-    varied = [key for key in keys if key not in shared]
-    models = [[f"`{name}`", *(flat.get(k, "") for k in varied)] for name, flat in plans.items()]
-    return "\n\n".join(
-        [
-            table(["shared by all models", "chosen by"], rows),
-            table(["model", *(f"`{key}`" for key in varied)], models),
-        ]
-    )
+    """What all models that ship share, then a row per model with what they differ in."""
+    shipped = _shipped()
+    frame = pd.DataFrame([_settings(model, shipped) for model in shipped.values()])
+    alike = [key for key in frame if frame[key].nunique(dropna=False) == 1]
+    shared = [[f"`{key}`", frame[key][0]] for key in alike]
+    varied = frame.drop(columns=alike).fillna("")
+    common = table(["the same in every model", "value"], shared)
+    return f"{common}\n\n{_unbroken(show(varied))}"
 
 
-def _flat(config: Configuration) -> dict[str, str]:
+def _settings(model: Checkpoint, shipped: dict[str, Checkpoint]) -> dict[str, str]:
+    """All settings of a model in words, and what follows from them."""
+    config = model.config
     parts = config.to_dict()
-    start = parts.pop("start")
-    flat = {name: _plain(value) for part in parts.values() for name, value in part.items()}
-    flat["start"] = f"{start['model']} pruned by {start['keep']}" if start else "drawn"
-    return flat
+    del parts["start"]
+    found = {name: _plain(value, name) for part in parts.values() for name, value in part.items()}
+    start = "drawn weights"
+    if config.start:
+        start = f"{shipped[config.start.model].label}, pruned {KEPT[config.start.keep]}"
+    about = {"model": model.label, "file": f"`{model.name}`"}
+    ours = {"loss": LOSS[config.architecture.collapses], "start": start}
+    return about | found | ours | {"training seeds": _plain(model.seeds)}
 
 
-def _plain(value: object) -> str:
+def _plain(value: object, name: str = "") -> str:
     if isinstance(value, tuple):
-        return ", ".join(map(str, value)) or "identity"
+        return ", ".join(map(str, value)) or EMPTY[name]
     return str(value)
