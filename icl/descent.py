@@ -51,7 +51,15 @@ class GradientDescent(LinearPredictor):
     """`steps` steps on (1/2n) Σ (y_i − <u, x_i>)², from u = 0.
 
     `rate` is the step size or, if `relative`, a multiple of 1/λ_max of the matrix that the
-    steps descend on, context by context.
+    steps descend on, context by context. Source: Cauchy (1847).
+
+    >>> from icl.contexts import draw
+    >>> from icl.predictors import excess_risk
+    >>> from icl.tasks import SparseLinear
+    >>> contexts = draw(SparseLinear(d=4, s=4, n=16, noise=0.0), 100, "evaluate", seed=0)
+    >>> few, many = (GradientDescent(steps, 1.0, relative=True) for steps in (1, 100))
+    >>> (excess_risk(many, contexts) < excess_risk(few, contexts)).all()
+    tensor(True)
     """
 
     def __init__(self, steps: int, rate: float, relative: bool = False):
@@ -100,6 +108,14 @@ class PreprocessedGD(GradientDescent):
 
     Algorithm 1 of Chen et al. (2024). In the coordinates of x it is gradient descent with
     the preconditioner diag(r̂²), so a feature that correlates with the labels moves first.
+
+    >>> from icl.contexts import draw
+    >>> from icl.predictors import excess_risk
+    >>> from icl.tasks import SparseLinear
+    >>> contexts = draw(SparseLinear(d=8, s=1, n=32, values="signs"), 500, "evaluate", seed=0)
+    >>> plain, ours = (kind(3, 1.0, relative=True) for kind in (GradientDescent, PreprocessedGD))
+    >>> excess_risk(ours, contexts).mean() < excess_risk(plain, contexts).mean() / 2
+    tensor(True)
     """
 
     def scale(self, u: Tensor, residual: Tensor) -> Tensor:
@@ -110,7 +126,16 @@ class ReweightedGD(GradientDescent):
     """Gradient descent that preprocesses again before every step.
 
     The features are scaled by u + (1/n) Σ x_i (y_i − <u, x_i>): the current weights, corrected
-    by the correlations they leave. At u = 0 that is r̂, the first layer's preprocessing.
+    by the correlations they leave. At u = 0 that is r̂, the first layer's preprocessing. Of this
+    book, after the re-weighting of Gorodnitsky and Rao (1997).
+
+    >>> from icl.contexts import draw
+    >>> from icl.predictors import excess_risk
+    >>> from icl.tasks import SparseLinear
+    >>> contexts = draw(SparseLinear(d=8, s=1, n=32, values="signs"), 500, "evaluate", seed=0)
+    >>> once, again = (kind(5, 1.0, relative=True) for kind in (PreprocessedGD, ReweightedGD))
+    >>> excess_risk(again, contexts).mean() < excess_risk(once, contexts).mean()
+    tensor(True)
     """
 
     rescales = True

@@ -10,6 +10,7 @@ import nbformat
 
 from icl.checkpoints import catalogue
 from icl.experiments import SHARED, experiments
+from icl.site.digests import imported as imported_by
 from icl.site.digests import models_of
 
 ROOT = Path(__file__).parent.parent
@@ -108,9 +109,13 @@ def test_an_experiment_names_no_model_that_it_does_not_plan():
 NOTEBOOKS = {path.stem: path for path in sorted((ROOT / "book").glob("*.ipynb"))}
 
 
-def test_every_notebook_has_its_experiment_and_every_experiment_its_notebook():
-    names = {MODULES[name].stem for name in EXPERIMENTS - {"icl.experiments"}} - set(SHARED)
-    assert {name.replace("_", "-") for name in names} == set(NOTEBOOKS)
+def test_every_experiment_has_its_notebook_and_a_fork_has_an_experiment():
+    found = {name: module.__name__ for name, module in experiments().items()}
+    assert set(found) <= set(NOTEBOOKS)
+    for name, path in NOTEBOOKS.items():
+        used = imported_by(path)
+        assert used, f"{name} imports no experiment"
+        assert found.get(name, *used) in used, f"{name} imports {used}"
 
 
 def statements(path):
