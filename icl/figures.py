@@ -82,7 +82,7 @@ def dots(
     for ax, panel in zip(axes[:, 0], panels, strict=True):
         here = frame[frame.panel == panel]
         for y, label in enumerate(rows[panel]):
-            values = torch.from_numpy(here[here.label == label].value.to_numpy())
+            values = torch.tensor(here[here.label == label].value.tolist())
             if limit and values.min() > limit:
                 ax.plot(limit, y, ">", color=INK, markersize=9, clip_on=False)
             else:

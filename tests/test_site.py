@@ -90,6 +90,7 @@ def visit(browser, address):
 def test_a_page_loads_with_no_error_and_no_request_that_leaves_the_site(visit, path):
     page = visit(path)
     assert page.title()
+    assert page.locator(".stderr").all_inner_texts() == [], "a chapter warned"
     for image in page.locator("article img").all():
         image.scroll_into_view_if_needed()
         assert image.evaluate("i => i.complete && i.naturalWidth > 0")
