@@ -13,8 +13,8 @@ from icl.claims import CHEN, Claim, Criterion, Verdict, finding
 from icl.contexts import Contexts, draw
 from icl.errors import require
 from icl.estimators import ESTIMATORS, NAIVE
-from icl.experiments.comparison import better_naive
-from icl.intervals import estimate, over_seeds, reduction, summarise
+from icl.experiments.comparison import Pair, advantage, better_naive
+from icl.intervals import estimate, over_seeds, summarise
 from icl.predictors import LinearPredictor, excess_risk
 from icl.tasks import SparseLinear
 
@@ -34,14 +34,6 @@ STEPS = (1, 2, 3, 5, 10, 30, 100)
 
 # Excess risks (M, B) by estimator, in M repetitions.
 Risks = dict[str, Tensor]
-# Excess risks (M, B) of the algorithm, and of GD or ridge, whichever is better.
-Pair = tuple[Tensor, Tensor]
-
-
-def advantage(pair: Pair) -> Tensor:
-    """By what fraction the algorithm's mean risk is below the better naive one's, (M,)."""
-    return reduction(*pair)
-
 
 A7 = Claim(
     "A7",

@@ -13,7 +13,7 @@ from icl.claims import Criterion
 from icl.configuration import Configuration
 from icl.contexts import Contexts, draw
 from icl.estimators import ESTIMATORS, NAIVE
-from icl.intervals import compare, estimate, over_seeds
+from icl.intervals import compare, estimate, over_seeds, reduction
 from icl.one_layer import distance, effective_step, excess, optimal_one_step
 from icl.predictors import Predictor, excess_risk
 from icl.tasks import SparseLinear
@@ -60,6 +60,15 @@ LEAST_RISK = Criterion(
     3.0,
     "That is an excess of 0.1 %, below which nothing is left to gain.",
 )
+
+
+# Excess risks on the same contexts: (M, B) of what is judged, (M, B) or (B,) of a baseline.
+Pair = tuple[Tensor, Tensor]
+
+
+def advantage(pair: Pair) -> Tensor:
+    """By what fraction the first mean risk is below the second, (M,)."""
+    return reduction(*pair)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from icl import figures, tables
 from icl.checkpoints import Checkpoint
 from icl.claims import AFTER_CHEN, CHEN, Claim, Criterion, Verdict, finding
 from icl.errors import require
-from icl.experiments.comparison import BASELINES, Comparison, standings
+from icl.experiments.comparison import BASELINES, Comparison, advantage, standings
 from icl.experiments.models import (
     BY_HEADS,
     EQUAL,
@@ -55,14 +55,6 @@ def gain(risks: dict[int, Tensor]) -> Tensor:
 def least_doubling(risks: dict[int, Tensor]) -> Tensor:
     """The smallest fraction (M,) by which a doubling of the heads lowers the mean risk."""
     return torch.stack([reduction(risks[2 * h], risks[h]) for h in (1, 2, 4)]).amin(dim=0)
-
-
-def advantage(risks: tuple[Tensor, Tensor]) -> Tensor:
-    """By what fraction (M,) a model's mean risk is below the better naive baseline's.
-
-    From the model's risks (M, B) and the baseline's (B,), on the same contexts.
-    """
-    return reduction(*risks)
 
 
 A1 = Claim(
