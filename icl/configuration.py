@@ -40,7 +40,9 @@ class Recipe:
     lengths: tuple[int, ...] = ()
 
     def __post_init__(self):
-        object.__setattr__(self, "betas", tuple(self.betas))
+        for name in ("lr", "warmup", "weight_decay", "clip", "init_scale"):
+            object.__setattr__(self, name, float(getattr(self, name)))  # 1 and 1.0: one hash
+        object.__setattr__(self, "betas", tuple(map(float, self.betas)))
         object.__setattr__(self, "lengths", tuple(self.lengths))
         choose("optimiser", self.optimiser, OPTIMISERS)
         require(self.steps >= 1, f"steps={self.steps}: at least one step is needed")

@@ -223,6 +223,9 @@ def test_the_hash_sees_every_setting_and_survives_a_round_trip():
     whole = replace(SMALL, task=replace(SMALL.task, noise=1, covariance=(1, 1, 1, 1)))
     assert whole.hash == replace(whole, task=replace(whole.task, noise=1.0)).hash
     assert Configuration.from_dict(SMALL.to_dict()).hash == SMALL.hash
+    whole, floats = Recipe(weight_decay=0, clip=1, betas=(0, 0.99)), Recipe(betas=(0.0, 0.99))
+    assert whole == floats
+    assert replace(SMALL, recipe=whole).hash == replace(SMALL, recipe=floats).hash
     for part in ("task", "architecture", "recipe"):
         for name, value in SMALL.to_dict()[part].items():
             other = {
