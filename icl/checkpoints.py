@@ -47,6 +47,9 @@ class Checkpoint:
     seconds: float
     versions: dict[str, str]
 
+    def __post_init__(self):
+        require(self.model.whole, f"{self.name}: a model with masked heads: allowed are whole ones")
+
     @property
     def label(self) -> str:
         """What to call it in a figure; its name is only how to load it."""
@@ -57,15 +60,15 @@ class Checkpoint:
         absent = [seed for seed in seeds if seed not in self.seeds]
         require(not absent, f"seeds={absent}: {self.name} has {self.seeds}")
         rows = [self.seeds.index(seed) for seed in seeds]
-        model = build(self.config.architecture, len(seeds)).requires_grad_(False)
-        model.load_state_dict({k: v[rows] for k, v in self.model.state_dict().items()})
+        state = {name: value[rows] for name, value in self.model.state_dict().items()}
         return replace(
             self,
-            model=model,
+            model=_model(self.config, seeds, state),
             seeds=tuple(seeds),
             first_losses=self.first_losses[:, rows],
             curve=self.curve[:, rows],
             risks=self.risks[rows],
+            seconds=self.seconds * len(seeds) / len(self.seeds),
         )
 
 
@@ -112,18 +115,28 @@ def join(first: Checkpoint, second: Checkpoint) -> Checkpoint:
         "different seeds can be joined",
     )
     seeds = first.seeds + second.seeds
-    model = build(first.config.architecture, len(seeds)).requires_grad_(False)
     states = first.model.state_dict(), second.model.state_dict()
-    model.load_state_dict({name: torch.cat([s[name] for s in states]) for name in states[0]})
+    state = {name: torch.cat([s[name] for s in states]) for name in states[0]}
+    versions = {
+        name: ", ".join(dict.fromkeys((used, second.versions.get(name, used))))
+        for name, used in first.versions.items()
+    }
     return replace(
         first,
-        model=model,
+        model=_model(first.config, seeds, state),
         seeds=seeds,
         first_losses=torch.cat([first.first_losses, second.first_losses], dim=1),
         curve=torch.cat([first.curve, second.curve], dim=1),
         risks=torch.cat([first.risks, second.risks]),
         seconds=first.seconds + second.seconds,
+        versions=versions,
     )
+
+
+def _model(config: Configuration, seeds: tuple[int, ...], state: dict[str, Tensor]) -> Transformer:
+    model = build(config.architecture, len(seeds))
+    model.load_state_dict(state)
+    return model.requires_grad_(False)
 
 
 def save(checkpoint: Checkpoint, path: Path) -> None:
@@ -173,17 +186,14 @@ def load(name: str | Path) -> Checkpoint:
     try:
         config = Configuration.from_dict(json.loads(about["config"]))
         seeds = tuple(json.loads(about["seeds"]))
-        model = build(config.architecture, len(seeds))
-        model.load_state_dict(
-            {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
-        )
+        parts = {k: v for k, v in tensors.items() if k.startswith("model.")}
+        model = _model(config, seeds, {k.removeprefix("model."): v for k, v in parts.items()})
         recorded = {name: tensors[name] for name in ("first_losses", "curve", "risks")}
         seconds, versions = float(about["seconds"]), json.loads(about["versions"])
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise Refused(f"{path}: its metadata and tensors do not fit together ({reason})") from None
     require(about.get("hash") == config.hash, f"{path}: its configuration does not match its hash")
-    model.requires_grad_(False)
     return Checkpoint(
         path.stem, model, config, seeds, **recorded, seconds=seconds, versions=versions
     )

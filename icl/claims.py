@@ -135,6 +135,8 @@ class Verdict:
     def numbers(self, criterion: Criterion) -> str:
         """The estimates of one criterion where it is defined; of many, the lowest and highest."""
         defined = [f for f in self.of(criterion) if not math.isnan(f.estimate.value)]
+        if not defined:
+            return "undefined in every setting"
         found = sorted(defined, key=lambda f: f.estimate.value)
         link = "; "
         if len(found) > NAMED:

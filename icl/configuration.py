@@ -48,6 +48,11 @@ class Recipe:
         require(self.steps >= 1, f"steps={self.steps}: at least one step is needed")
         require(self.batch >= 1, f"batch={self.batch}: at least one context is needed")
         require(0 <= self.warmup < 1, f"warmup={self.warmup}: a fraction in [0, 1) is needed")
+        require(self.weight_decay >= 0, f"weight_decay={self.weight_decay}: must be at least 0")
+        require(
+            len(self.betas) == 2 and all(0 <= beta < 1 for beta in self.betas),
+            f"betas={self.betas}: two numbers in [0, 1) are needed",
+        )
         for name in ("lr", "clip", "init_scale"):
             require(getattr(self, name) > 0, f"{name}={getattr(self, name)}: must be above 0")
         require(
@@ -65,27 +70,33 @@ class Recipe:
 
     def words(self) -> list[str]:
         """What sets it apart from the usual recipe that is nearest to it."""
+        words = {
+            "lr": f"rate {self.lr:g}",
+            "weight_decay": f"decay {self.weight_decay:g}",
+            "init_scale": f"initial scale {self.init_scale:g}",
+            "steps": f"{self.steps} steps",
+            "batch": f"batches of {self.batch}",
+            "warmup": f"warm-up {self.warmup:g}",
+            "betas": "betas {:g} and {:g}".format(*self.betas),
+            "clip": f"gradients clipped at {self.clip:g}",
+            "lengths": "trained at n = " + " to ".join(map(str, self.lengths)),
+        }
+        kin = [usual for usual in USUAL.values() if usual.optimiser == self.optimiser]
+        unlike = (
+            [text for name, text in words.items() if getattr(self, name) != getattr(usual, name)]
+            for usual in kin or USUAL.values()
+        )
+        optimiser = [] if self.optimiser == "adam" else [OPTIMISERS[self.optimiser]]
+        return optimiser + min(unlike, key=len)
 
-        def unlike(usual: Recipe) -> Iterator[str]:
-            if self.optimiser != usual.optimiser:
-                yield OPTIMISERS[self.optimiser]
-            if self.weight_decay != usual.weight_decay:
-                yield f"decay {self.weight_decay:g}"
-            if self.init_scale != usual.init_scale:
-                yield f"initial scale {self.init_scale:g}"
-            if self.steps != usual.steps:
-                yield f"{self.steps} steps"
-            if self.lengths != usual.lengths:
-                yield f"trained at n = {self.lengths[0]} to {self.lengths[1]}"
 
-        return min((list(unlike(usual)) for usual in USUAL.values()), key=len)
-
-
-# What the book usually trains with: models of eight features, of sixteen, and single layers.
+# What the book usually trains with: models of eight features, of sixteen, single layers, and by
+# SGD; a label says in what a recipe differs.
 USUAL = {
     "workhorse": Recipe(),
     "flagship": Recipe(steps=40_000, batch=64),
     "single": Recipe(steps=3_000, batch=256, lr=5e-3, init_scale=1.0),
+    "sgd": Recipe(optimiser="sgd", lr=0.1, init_scale=0.6),
 }
 USUAL_N = {8: 32, 16: 48}  # examples per context, by features
 
@@ -165,7 +176,8 @@ class Configuration:
         heads = "-".join(map(str, model.heads))
         yield f"{heads} {kind}head{'' if heads == '1' else 's'}"
         yield f"d = {model.d}"
-        if model.d_head not in (model.d + 1, model.d_model):
+        dense = isinstance(self.task, Nonlinear) or self.task.s == self.task.d
+        if model.d_head != (model.d_model if dense else model.d + 1):
             yield f"k = {model.d_head}"
         if model.d_model != 4 * model.d:
             yield f"width {model.d_model}"
@@ -183,11 +195,12 @@ class Configuration:
         if isinstance(task, Nonlinear):
             yield f"{task.family} responses"
             return
-        if task.s == task.d:
+        dense = task.s == task.d
+        if dense:
             yield "dense"
         elif task.s != 2:
             yield f"s = {task.s}"
-        elif task.values != "sphere":
+        if task.values != ("gaussian" if dense else "sphere"):
             yield f"{task.values} values"
         if task.noise != 1:
             yield f"noise {task.noise:g}"

@@ -4,8 +4,9 @@ Shapes, here and everywhere: M models, B contexts, n examples, d features, H hea
 dimension, T tokens, D model width. A context of n examples (x_i, y_i) has tokens
 e_i = [x_i, y_i] and the Gram matrix G = (1/n) Σ_i e_i e_iᵀ of shape (d+1, d+1).
 
-Every draw is a pure function of (task, stream, seed, step). The three streams hash to
-unrelated generators, so contexts that judge a model were never trained or tuned on.
+Every draw is a pure function of its arguments: another number of contexts, or a draw with
+queries, gives other contexts. The three streams hash to unrelated generators, so contexts that
+judge a model were never trained or tuned on.
 """
 
 from collections.abc import Callable, Iterator
@@ -54,8 +55,10 @@ class Contexts:
         return self.w.shape[-2]
 
     def __getitem__(self, rows: slice) -> "Contexts":
-        parts = {name: getattr(self, name) for name in PARTS}
-        return replace(self, **{k: v[rows] for k, v in parts.items() if v is not None})
+        """Some of the contexts, by their axis B, whether or not models come before it."""
+        parts = {name: getattr(self, name) for name in PARTS[1:]}
+        chosen = {k: v[..., rows, :, :] for k, v in parts.items() if v is not None}
+        return replace(self, w=self.w[..., rows, :], **chosen)
 
     def blocks(self, size: int) -> "Iterator[Contexts]":
         """The same contexts, so many at a time: arrays that stay near the processor."""

@@ -11,7 +11,7 @@ class Refused(ValueError):
 
 
 class Failed(RuntimeError):
-    """A chapter or the build failed. The message says where and why."""
+    """A chapter, a training or a build failed. The message says where and why."""
 
 
 def require(condition: bool, message: str) -> None:

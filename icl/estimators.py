@@ -163,7 +163,8 @@ def tuned_gd(
     contexts = draw(task, TUNING_CONTEXTS, "tune", seed)
     low, high = (0.05, 2) if relative else (1e-3, 10)
     rates = _grid(low, high, 1.3 if kind.rescales else 1.1)
-    counts = (steps,) if steps else tuple(t for t in STEPS if t <= 10 or not kind.rescales)
+    choices = tuple(t for t in STEPS if t <= 10 or not kind.rescales)
+    counts = choices if steps is None else (steps,)
     if kind.rescales:
         walks = (kind(max(counts), rate, relative).iterates(contexts) for rate in rates)
         found = [[_mean(squared_error(u, contexts)) for u in walk] for walk in walks]

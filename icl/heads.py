@@ -21,11 +21,15 @@ Kept = list[Tensor]
 
 def mask(model: Transformer, kept: Kept) -> Transformer:
     """The model with all heads but the kept ones masked to zero; weights are shared."""
-    shapes, wanted = [tuple(keep.shape) for keep in kept], [tuple(g.shape) for g in model.gates]
-    require(shapes == wanted, f"kept of shapes {shapes}: a layer's is (models, heads), {wanted}")
+    _check(model, kept)
     masked = copy.copy(model)
     masked.gates = [keep.to(model.embed.weight) for keep in kept]
     return masked
+
+
+def _check(model: Transformer, kept: Kept) -> None:
+    shapes, wanted = [tuple(keep.shape) for keep in kept], [tuple(g.shape) for g in model.gates]
+    require(shapes == wanted, f"kept of shapes {shapes}: a layer's is (models, heads), {wanted}")
 
 
 @dataclass(frozen=True)
@@ -94,7 +98,7 @@ def importance(model: Transformer, contexts: Contexts, fill: str = "zero") -> Im
     only what comes after it runs anew.
     """
     choose("fill", fill, FILLS)
-    require(all(gate.all() for gate in model.gates), "a model with masked heads: unmask it first")
+    require(model.whole, "a model with masked heads: allowed are whole ones")
     blocks = list(contexts.blocks(AT_ONCE))
     means = _mean_added(model, blocks) if fill == "mean" else None
     found = [_without_each(model, block, means) for block in blocks]
@@ -165,6 +169,8 @@ def _largest(scores: list[Tensor], counts: tuple[int, ...]) -> Kept:
 
 def prune(model: Transformer, kept: Kept) -> Transformer:
     """A smaller model that has the kept heads only, and answers as the masked one does."""
+    require(model.whole, "a model with masked heads: allowed are whole ones")
+    _check(model, kept)
     heads = []
     for layer, keep in enumerate(kept):
         counts = keep.sum(dim=1)

@@ -75,6 +75,7 @@ def _products(model: LinearTransformer) -> tuple[Tensor, Tensor]:
         len(config.heads) == 1 and config.inputs == "raw" and config.collapses,
         f"{config}: allowed is one layer of linear attention on raw inputs",
     )
+    require(model.whole, "a model with masked heads: allowed are whole ones")
     query, key, value, output, embed, readout = (
         maps.weight.double() for maps in (*model.blocks[0].maps(), model.embed, model.readout)
     )

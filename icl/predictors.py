@@ -40,8 +40,6 @@ def excess_risk(predictor: Predictor, contexts: Contexts) -> Tensor:
     """
     if isinstance(predictor, LinearPredictor):
         return squared_error(predictor.weights(contexts), contexts)
-    if contexts.w.ndim > 2:  # a batch per model, as in training
-        return mean_error(predictor.predict(contexts), contexts)
     risks = (mean_error(predictor.predict(block), block) for block in contexts.blocks(AT_ONCE))
     return torch.cat(list(risks), dim=-1)
 

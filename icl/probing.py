@@ -92,10 +92,14 @@ def probe_risks(model: Transformer, fitting: Contexts, contexts: Contexts) -> Te
         ]
         return torch.stack(found, dim=1)
     wanted = torch.einsum("bqd,bd->bq", asked(fitting), fitting.w)[..., None]
-    n, found = contexts.task.n, []
-    for seen, new in zip(model.hidden(fitting), model.hidden(contexts), strict=True):
-        readouts = _least_squares(seen[:, :, n:].double(), wanted)
-        found.append(mean_error(read(new[:, :, n:].double(), readouts)[..., 0], contexts))
+    found = []
+    for pair in zip(model.hidden(fitting), model.hidden(contexts), strict=True):
+        seen, new = (
+            states[:, :, batch.task.n :].double()
+            for states, batch in zip(pair, (fitting, contexts), strict=True)
+        )
+        answers = read(new, _least_squares(seen, wanted))[..., 0]
+        found.append(mean_error(answers, contexts))
     return torch.stack(found, dim=1)
 
 

@@ -3,16 +3,15 @@
 import os
 import signal
 import sys
-import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, replace
 from multiprocessing import active_children, get_context
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -20,92 +19,49 @@ from torch import Tensor
 from tqdm import tqdm
 
 from icl.checkpoints import Checkpoint, finished, join, load, recorded_risk, save
-from icl.configuration import Configuration, Plan, Start
-from icl.contexts import draw
-from icl.errors import Failed, Refused, require
-from icl.heads import Importance, importance, most_important, prune, random_heads
-from icl.training import Trainer, fresh, train
-from icl.transformer import Architecture, Transformer
+from icl.configuration import Plan
+from icl.errors import Failed, require
+from icl.starts import begin
+from icl.training import one_thread, train
 
 TIMED_STEPS = 8  # per model, to say beforehand how long all will take
-TUNING_CONTEXTS = 2048  # that heads are chosen on
 REPLAY_TOLERANCE = 2e-3  # relative: float32 on another machine or thread count
 RISK_TOLERANCE = 1e-4  # relative
 
 
-def begin(config: Configuration, seeds: tuple[int, ...], device: str = "cpu") -> Trainer:
-    """A training at its first step: from drawn weights or, for a fine-tuning, pruned ones."""
-    start = config.start
-    model = pruned(start, config.architecture, seeds) if start else fresh(config, seeds)
-    return Trainer(config, seeds, model.to(device))
-
-
-def pruned(start: Start, architecture: Architecture, seeds: tuple[int, ...]) -> Transformer:
-    """The model a fine-tuning starts from: a shipped one, pruned to the architecture's heads.
-
-    Importance is measured on contexts of stream `tune`, which judge no model.
-    """
-    base = load(start.model)
-    require(
-        base.config.hash == start.hash,
-        f"model={start.model!r}: has the configuration {base.config.hash}; this fine-tuning "
-        f"starts from {start.hash}",
-    )
-    if start.keep == "random":
-        kept = random_heads(base.model, architecture.heads, seed=0)
-    else:
-        kept = most_important(tuned_importance(start.model), architecture.heads)
-    chosen = base.only(seeds)
-    rows = [base.seeds.index(seed) for seed in seeds]
-    model = prune(chosen.model, [keep[rows] for keep in kept])
-    impossible = f"model={start.model!r}: cannot be pruned to {architecture}"
-    require(model.config == architecture, impossible)
-    return model
-
-
-@cache
-def tuned_importance(name: str) -> Importance:
-    """Importance of a shipped model's heads on contexts of stream `tune`."""
-    whole = load(name)
-    queries = whole.config.architecture.queries
-    contexts = draw(whole.config.task, TUNING_CONTEXTS, "tune", seed=0, queries=queries)
-    return importance(whole.model, contexts)
-
-
 @dataclass(frozen=True)
 class Job:
-    """A plan and the file its models go to."""
+    """What is left to train of a plan: the seeds that a file does not have yet, and that file."""
 
     plan: Plan
     output: Path
+
+    @classmethod
+    def of(cls, plan: Plan, output: Path) -> "Job":
+        """What `output` lacks of a plan; without seeds if it lacks nothing."""
+        if not output.exists():
+            return cls(plan, output)
+        done = load(output)
+        require(
+            done.config == plan.config,
+            f"output={output}: holds another configuration; name another file with --output",
+        )
+        missing = tuple(seed for seed in plan.seeds if seed not in done.seeds)
+        return cls(replace(plan, seeds=missing), output)
 
     @property
     def name(self) -> str:
         return self.output.stem
 
-    @property
-    def missing(self) -> tuple[int, ...]:
-        """The seeds that the file does not have yet."""
-        if not self.output.exists():
-            return self.plan.seeds
-        done = load(self.output)
-        require(
-            done.config == self.plan.config,
-            f"output={self.output}: holds another configuration; name another file with --output",
-        )
-        return tuple(seed for seed in self.plan.seeds if seed not in done.seeds)
-
     def run(self, device: str = "cpu", report: Callable | None = None) -> Checkpoint:
-        """Train the missing seeds, resuming what was cut."""
-        trainer = train(begin(self.plan.config, self.missing, device), self.state, report)
-        return finished(self.name, trainer)
+        """Train, resuming what was cut; needs no file but its own state."""
+        trainer = begin(self.plan.config, self.plan.seeds, device)
+        return finished(self.name, train(trainer, self.state, report))
 
     def store(self, trained: Checkpoint) -> str:
         """Add newly trained seeds to the file, and say so in a line."""
-        whole = join(load(self.output), trained) if self.output.exists() else trained
-        state = self.state
-        save(whole, self.output)
-        state.unlink(missing_ok=True)
+        save(join(load(self.output), trained) if self.output.exists() else trained, self.output)
+        self.state.unlink(missing_ok=True)
         risks = ", ".join(f"{risk:.4f}" for risk in trained.risks)
         return (
             f"{self.name}: mean excess risk {risks} (seeds {', '.join(map(str, trained.seeds))}), "
@@ -114,15 +70,13 @@ class Job:
 
     def seconds_left(self) -> float:
         """How long the rest of the training will take on one thread, from a few timed steps."""
-        trainer, steps = begin(self.plan.config, self.missing), self.plan.config.recipe.steps
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
+        trainer, steps = begin(self.plan.config, self.plan.seeds), self.plan.config.recipe.steps
         seconds = []
-        for _ in range(min(TIMED_STEPS, steps)):
-            before = trainer.seconds
-            trainer.advance()
-            seconds.append(trainer.seconds - before)
-        torch.set_num_threads(threads)
+        with one_thread():
+            for _ in range(min(TIMED_STEPS, steps)):
+                before = trainer.seconds
+                trainer.advance()
+                seconds.append(trainer.seconds - before)
         done = 0
         if self.state.exists():
             with safe_open(self.state, framework="pt") as file:
@@ -132,14 +86,14 @@ class Job:
     @property
     def state(self) -> Path:
         """Where a training that is cut continues from."""
-        seeds = "-".join(map(str, self.missing))
+        seeds = "-".join(map(str, self.plan.seeds))
         return self.output.with_name(f".{self.name}-{self.plan.config.hash}-{seeds}.state")
 
 
 def train_model(plan: Plan, output: Path, device: str = "cpu") -> None:
     """Train the seeds of a plan that `output` does not have yet; resume what was cut."""
-    job = Job(plan, output)
-    if not job.missing:
+    job = Job.of(plan, output)
+    if not job.plan.seeds:
         print(f"{job.name} is trained already: {output}")
         return
     steps = plan.config.recipe.steps
@@ -156,21 +110,30 @@ def train_all(
     will do, such as that of a Dask cluster, `Client.get_executor()`: its workers train, and send
     what they trained back here. A few steps of every model are timed first.
     """
-    jobs = [Job(plan, folder / f"{name}.safetensors") for name, plan in plans.items()]
-    seconds = {job: job.seconds_left() for job in jobs if job.missing}
-    print(f"{len(jobs) - len(seconds)} of {len(jobs)} models are trained already")
-    if not seconds:
+    require(not folder.is_file(), f"output={folder}: is a file; a folder is needed")
+    jobs = [Job.of(plan, folder / f"{name}.safetensors") for name, plan in plans.items()]
+    missing = [job for job in jobs if job.plan.seeds]
+    print(f"{len(jobs) - len(missing)} of {len(jobs)} models are trained already")
+    if not missing:
         return
+    timed = {job: _tried(job, Job.seconds_left) for job in missing}
+    seconds = {job: left for job, left in timed.items() if left is not None}
     order = sorted(seconds, key=seconds.get, reverse=True)
-    at_once = len(order) if executor else os.cpu_count() or 1
-    longest = max(*seconds.values(), sum(seconds.values()) / at_once)
+    at_once = len(missing) if executor else os.cpu_count() or 1
+    longest = max([sum(seconds.values()) / at_once, *seconds.values()])
     where = "the given executor" if executor else f"{at_once} cores"
     print(f"training {len(order)} on {where}: about {_clock(longest)}", flush=True)
-    with nullcontext(executor) if executor else _processes(min(at_once, len(order))) as workers:
+    stored = []
+    with nullcontext(executor) if executor else _processes(min(at_once, len(missing))) as workers:
         running = {workers.submit(job.run, device): job for job in order}
-        failed = sum(not _collect(done, running[done]) for done in as_completed(running))
-    if failed:
-        raise Failed(f"{failed} of {len(order)} models failed; the others are trained")
+        for done in as_completed(running):
+            line = _tried(running[done], lambda job, done=done: job.store(done.result()))
+            if line:
+                print(line, flush=True)
+                stored.append(line)
+    if len(stored) < len(missing):
+        failed = len(missing) - len(stored)
+        raise Failed(f"{failed} of {len(missing)} models failed; the others are trained")
 
 
 @contextmanager
@@ -192,14 +155,13 @@ def _processes(count: int) -> Iterator[Executor]:
             raise
 
 
-def _collect(done: Future, job: Job) -> bool:
-    """Store what a job trained; say how it went. One failure must not stop the rest."""
+def _tried(job: Job, action: Callable[[Job], Any]) -> Any:
+    """What an action returns or, where it fails, None and a line: the other jobs go on."""
     try:
-        print(job.store(done.result()), flush=True)
-    except (Failed, Refused, BrokenExecutor) as error:
+        return action(job)
+    except Exception as error:
         print(f"{job.name}: {error}", flush=True)
-        return False
-    return True
+        return None
 
 
 @dataclass(frozen=True)
@@ -232,7 +194,8 @@ def _relative(ours: Tensor, theirs: Tensor) -> float:
 
 
 def _clock(seconds: float) -> str:
-    return time.strftime("%H:%M:%S", time.gmtime(seconds))
+    minutes, seconds = divmod(round(seconds), 60)
+    return f"{minutes // 60:02}:{minutes % 60:02}:{seconds:02}"
 
 
 def _follow(bar: tqdm) -> Callable[[int, Tensor], None]:

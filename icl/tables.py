@@ -4,6 +4,8 @@ import pandas as pd
 
 from icl.intervals import Estimate
 
+ESTIMATE = ("value", "low", "high", "median")
+
 
 class Text(str):
     """Markdown, which a notebook shows as such."""
@@ -29,10 +31,8 @@ def grid(frame: pd.DataFrame, row: str, column: str) -> Text:
     Rows and columns stand in the order in which they first appear; what is missing stays empty.
     """
     cells = {
-        (getattr(line, row), getattr(line, column)): Estimate(
-            line.value, line.low, line.high, line.median
-        )
-        for line in frame.itertuples()
+        (line[row], line[column]): Estimate(*(line[part] for part in ESTIMATE))
+        for line in frame.to_dict("records")
     }
     rows, columns = (list(dict.fromkeys(frame[name])) for name in (row, column))
     lines = [[name, *(cells.get((name, label), "") for label in columns)] for name in rows]

@@ -3,7 +3,8 @@
 import json
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from icl.contexts import draw, generator, stack
 from icl.errors import Failed, Refused, require
 from icl.predictors import excess_risk
 from icl.tasks import Task
-from icl.transformer import Transformer, build
+from icl.transformer import Transformer
 
 SAVE_EVERY = 20.0  # seconds of training that a kill can cost
 
@@ -127,15 +128,6 @@ def _optimiser(recipe: Recipe, parameters: Iterable[Tensor]) -> torch.optim.Opti
     return kind(parameters, betas=recipe.betas, **shared)
 
 
-def fresh(config: Configuration, seeds: tuple[int, ...]) -> Transformer:
-    """Models with weights drawn from their seeds, as the recipe says."""
-    require(
-        config.start is None, f"start={config.start}: these models start from another's weights"
-    )
-    model = build(config.architecture, len(seeds))
-    return model.initialise(seeds, config.recipe.init_scale)
-
-
 def train(
     trainer: Trainer,
     state: Path | None = None,
@@ -159,6 +151,17 @@ def train(
     if state:
         trainer.save(state)
     return trainer
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let torch work on one thread for a while: small matrices take longer on several."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:

@@ -87,6 +87,11 @@ class Transformer(nn.Module, Predictor):
         self.readout = Maps(n_models, (config.d_model,), ())
         self.gates = [torch.ones(n_models, heads) for heads in config.heads]
 
+    @property
+    def whole(self) -> bool:
+        """Does every head work, so that the weights alone say what the models are?"""
+        return all(bool(gate.all()) for gate in self.gates)
+
     def ordered(self) -> list[nn.Parameter]:
         """All parameters, matrices kind by kind and then the rest.
 
@@ -123,7 +128,7 @@ class Transformer(nn.Module, Predictor):
     def added_by_heads(self, contexts: Contexts, x: Tensor, layer: int) -> Tensor:
         """What each head of `layer` adds to its input x, (M, B, H, T, D)."""
         block = self.blocks[layer]
-        z = block.heads(x, *self._reading(contexts))
+        z = self._gate(layer, x) * block.heads(x, *self._reading(contexts))
         return torch.einsum("mbthk,mhkd->mbhtd", z, block.output.weight)
 
     def finish(self, contexts: Contexts, x: Tensor, layer: int = 0) -> Tensor:
@@ -162,9 +167,12 @@ class Transformer(nn.Module, Predictor):
         return contexts.tokens.shape[-2], ATTENTION[self.config.attention]
 
     def _layer(self, layer: int, x: Tensor, reading: tuple[int | None, Attention]) -> Tensor:
-        block, gate = self.blocks[layer], self.gates[layer].to(x)
-        z = gate[:, None, None, :, None] * block.heads(x, *reading)
+        block = self.blocks[layer]
+        z = self._gate(layer, x) * block.heads(x, *reading)
         return block.feed(x + block.output(z))
+
+    def _gate(self, layer: int, x: Tensor) -> Tensor:
+        return self.gates[layer].to(x)[:, None, None, :, None]
 
 
 class LinearTransformer(LinearPredictor, Transformer):

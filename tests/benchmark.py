@@ -15,7 +15,7 @@ from torch import nn
 
 from icl.contexts import draw
 from icl.experiments.models import FULL
-from icl.runs import begin
+from icl.starts import begin
 from icl.tables import table
 from icl.transformer import build
 

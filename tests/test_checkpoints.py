@@ -9,11 +9,13 @@ from safetensors.torch import save_file
 
 import icl
 from icl import configuration
-from icl.checkpoints import catalogue, finished, load, save
+from icl.checkpoints import catalogue, finished, join, load, save
 from icl.configuration import Configuration, Plan, Recipe
 from icl.errors import Refused
-from icl.experiments import plans
-from icl.runs import begin, verify
+from icl.experiments import experiments, models, plans
+from icl.heads import mask
+from icl.runs import verify
+from icl.starts import begin
 from icl.tasks import SparseLinear
 from icl.training import train
 from icl.transformer import Architecture
@@ -58,6 +60,27 @@ def test_verify_sees_other_weights_and_other_losses(small):
     assert [check.passed for check in verify(other)] == [False, True]
     other = replace(small, seeds=(4, 8))
     assert [check.passed for check in verify(other)] == [False, True]
+
+
+def test_a_part_and_the_rest_join_to_the_whole(small):
+    one, two = small.only((9,)), small.only((4,))
+    whole = join(two, replace(one, versions=one.versions | {"torch": "another"}))
+    assert whole.seeds == small.seeds
+    assert whole.seconds == pytest.approx(small.seconds)
+    assert whole.versions["torch"] == f"{small.versions['torch']}, another"
+    assert whole.versions["numpy"] == small.versions["numpy"]
+    for name in ("first_losses", "curve", "risks"):
+        assert torch.equal(getattr(whole, name), getattr(small, name))
+    for a, b in zip(whole.model.parameters(), small.model.parameters(), strict=True):
+        assert torch.equal(a, b)
+    with pytest.raises(Refused, match="different seeds"):
+        join(one, one)
+
+
+def test_a_masked_model_is_no_checkpoint(small):
+    kept = [torch.zeros_like(gate) for gate in small.model.gates]
+    with pytest.raises(Refused, match="masked heads"):
+        replace(small, model=mask(small.model, kept))
 
 
 @pytest.mark.parametrize("keep", [0, 5, 200, -1])
@@ -124,6 +147,34 @@ def test_labels_are_short_and_no_two_models_share_one():
     whole = "2-1 relu heads, d = 3, k = 3, width 5, norm, MLP, n = 9, s = 1, noise 1"
     assert WHOLE.label.startswith(whole.removesuffix(", noise 1"))
     assert "trained at n = 5 to 9" in WHOLE.label
+
+
+def test_every_setting_that_is_not_usual_is_in_the_label():
+    plan = plans()["workhorse-3"].config
+    recipes = {
+        "lr": 0.1, "batch": 16, "clip": 0.5, "betas": (0.8, 0.9), "warmup": 0.2, "steps": 40_000,
+        "init_scale": 0.6, "optimiser": "sgd", "weight_decay": 0.1, "lengths": (8, 9),
+    }  # fmt: skip
+    others = [replace(plan, recipe=replace(plan.recipe, **{k: v})) for k, v in recipes.items()]
+    tasks = {"n": 40, "s": 3, "noise": 0.5, "values": "signs", "covariance": (2.0,) * 8}
+    others += [replace(plan, task=replace(plan.task, **{k: v})) for k, v in tasks.items()]
+    shapes = {"d_head": 32, "d_model": 40, "norm": True, "inputs": "scaled", "attention": "relu"}
+    others += [
+        replace(plan, architecture=replace(plan.architecture, **{k: v})) for k, v in shapes.items()
+    ]
+    labels = {plan.label, *(other.label for other in others)}
+    assert len(labels) == 1 + len(others)
+
+
+def test_two_plans_of_one_name_and_two_models_of_one_label_are_refused(monkeypatch):
+    planned = plans()["heads-1-3"]
+    monkeypatch.setitem(experiments()["probing"].PLANS, "heads-1-3", planned.adjusted(steps=7))
+    with pytest.raises(Refused, match="heads-1-3 is planned otherwise"):
+        plans()
+    twin = replace(load("heads-1-3"), name="twin")
+    monkeypatch.setattr(models, "load", lambda name: twin)
+    with pytest.raises(Refused, match="1-1-1 heads, d = 8"):
+        models.trained({"a": planned, "b": planned})
 
 
 def test_a_default_that_changes_orphans_no_file_and_an_old_file_keeps_its_meaning(

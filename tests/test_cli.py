@@ -15,9 +15,10 @@ import torch
 
 from icl import checkpoints, cli, experiments, runs
 from icl.checkpoints import load
-from icl.errors import Failed
+from icl.errors import Failed, Refused
 from icl.experiments.models import SINGLE_HEAD
-from icl.runs import Job, begin, train_all
+from icl.runs import Job, train_all
+from icl.starts import begin
 
 SMALL = SINGLE_HEAD["heads-1-3"]
 
@@ -155,16 +156,18 @@ def test_an_experiment_trains_what_is_missing_and_says_how_long_it_will_take(icl
     assert (status, "3 of 3 models" in out, "training" in out) == (0, True, False)
 
 
-def good_and_bad(monkeypatch):
+def good_and_bad():
     """A model that trains, and one whose loss explodes soon after its first step."""
     good = SMALL.adjusted(3, (0,))
     recipe = replace(good.config.recipe, lr=1e6, steps=30, clip=1e9, batch=4)
-    monkeypatch.setattr(runs, "TIMED_STEPS", 1)
     return {"bad": replace(good, config=replace(good.config, recipe=recipe)), "good": good}
 
 
-def test_one_model_that_fails_does_not_stop_the_others(icl, tmp_path, monkeypatch, trial):
-    trial(good_and_bad(monkeypatch))
+@pytest.mark.parametrize("timed", [1, 8])  # it fails in training, and while it is timed
+def test_one_model_that_fails_does_not_stop_the_others(icl, tmp_path, monkeypatch, trial, timed):
+    monkeypatch.setattr(runs, "TIMED_STEPS", timed)
+    threads = torch.get_num_threads()
+    trial(good_and_bad())
     status, out, err = icl("train", "--experiment", "trial", "--output", tmp_path)
     assert status == 1
     assert "bad: step" in out
@@ -173,19 +176,28 @@ def test_one_model_that_fails_does_not_stop_the_others(icl, tmp_path, monkeypatc
     assert err == "icl: 1 of 2 models failed; the others are trained\n"
     assert (tmp_path / "good.safetensors").exists()
     assert not (tmp_path / "bad.safetensors").exists()
+    assert torch.get_num_threads() == threads
 
 
 def test_any_executor_trains_what_is_missing_longest_first(tmp_path, monkeypatch, capsys):
     plans = {f"m{steps}": SMALL.adjusted(steps, (0,)) for steps in (3, 50, 10)}
-    with ThreadPoolExecutor(1) as executor:
+    submitted = []
+
+    class Noted(ThreadPoolExecutor):
+        def submit(self, function, *arguments):
+            submitted.append(getattr(function, "__self__", None))
+            return super().submit(function, *arguments)
+
+    with monkeypatch.context() as patched, Noted(1) as executor:
+        patched.setattr(Job, "seconds_left", lambda job: job.plan.config.recipe.steps)
         train_all(plans, tmp_path, executor=executor)
-        lines = capsys.readouterr().out.splitlines()
-        assert [line.split(":")[0] for line in lines[2:]] == ["m50", "m10", "m3"]
+        assert [job.name for job in submitted] == ["m50", "m10", "m3"]
+        capsys.readouterr()
         assert load(tmp_path / "m10.safetensors").config.recipe.steps == 10
         train_all(plans, tmp_path, executor=executor)
         assert capsys.readouterr().out == "3 of 3 models are trained already\n"
         with pytest.raises(Failed, match="1 of 2 models failed"):
-            train_all(good_and_bad(monkeypatch), tmp_path, executor=executor)
+            train_all(good_and_bad(), tmp_path, executor=executor)
         assert (tmp_path / "good.safetensors").exists()
         assert executor.submit(int).result() == 0, "an executor that is given stays open"
 
@@ -194,12 +206,36 @@ def test_a_worker_that_dies_is_a_failed_model(tmp_path, capsys):
     class Dies:
         def submit(self, *_):
             dead = Future()
-            dead.set_exception(BrokenExecutor("a worker died"))
+            dead.set_exception(error)
             return dead
 
-    with pytest.raises(Failed, match="1 of 1 models failed"):
-        train_all({"m": SMALL.adjusted(3, (0,))}, tmp_path, executor=Dies())
-    assert "m: a worker died" in capsys.readouterr().out
+    for error in (BrokenExecutor("a worker died"), RuntimeError("out of memory")):
+        with pytest.raises(Failed, match="1 of 1 models failed"):
+            train_all({"m": SMALL.adjusted(3, (0,))}, tmp_path, executor=Dies())
+        assert f"m: {error}" in capsys.readouterr().out
+
+
+def test_a_worker_needs_no_file_of_the_caller_s(tmp_path, monkeypatch):
+    """Seeds are added to a file that a worker on another machine would not see."""
+    file = tmp_path / "here" / "m.safetensors"
+    train_all({"m": SMALL.adjusted(3, (0,))}, file.parent, executor=ThreadPoolExecutor(1))
+    job = Job.of(SMALL.adjusted(3, (0, 1)), file)
+    assert job.plan.seeds == (1,)
+    elsewhere = replace(job, output=tmp_path / "there" / "m.safetensors")
+    job.store(elsewhere.run())
+    assert load(file).seeds == (0, 1)
+    assert Job.of(SMALL.adjusted(3, (0, 1)), file).plan.seeds == ()
+
+
+def test_a_file_where_a_folder_should_be_is_refused_before_training(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(Refused, match="a folder is needed"):
+        train_all({"m": SMALL.adjusted(3, (0,))}, tmp_path / "file")
+
+
+def test_long_times_count_their_hours():
+    assert runs._clock(100_000) == "27:46:40"
+    assert runs._clock(59.6) == "00:01:00"
 
 
 @pytest.mark.parametrize("seconds", [0, 3])  # while the processes start, and when they train

@@ -118,6 +118,10 @@ def test_stack_adds_a_model_axis(task):
     assert stacked.tokens.shape == (2, 3, 9, 5)
     assert stacked.queries.shape == (2, 3, 2, 4)
     assert torch.equal(stacked.gram[1], draw(task, 3, "train", 1, 7, queries=2).gram)
+    part = stacked[1:3]
+    assert part.w.shape == (2, 2, 4)
+    assert torch.equal(part.queries, stacked.queries[:, 1:3])
+    assert sum(map(len, stacked.blocks(2))) == len(stacked) == 3
 
 
 def test_slices_keep_contexts_whole(task):

@@ -18,6 +18,7 @@ from icl.heads import (
     random_heads,
     rises,
 )
+from icl.one_layer import effective_step
 from icl.predictors import excess_risk
 from icl.tasks import SparseLinear
 from icl.transformer import Architecture, LinearTransformer, build
@@ -144,11 +145,37 @@ def test_what_heads_add_is_what_a_layer_adds(any_model, contexts):
 
 
 def test_plain_mean_of_a_head_s_output_is_zero_by_symmetry(model, task):
-    """(x, y) → (−x, −y) keeps the Gram matrix and flips every hidden state."""
+    """(x, y) → (−x, −y) keeps the map that a head applies, and flips what it puts out."""
     contexts = draw(task, 3, "evaluate", seed=0, queries=2)
-    flipped = replace(contexts, queries=-contexts.queries)
-    there, back = (model.on_tokens().predict(c) for c in (contexts, flipped))
-    assert torch.allclose(back, -there, rtol=1e-9)
+    flipped = replace(contexts, tokens=-contexts.tokens, queries=-contexts.queries)
+    tokens = model.on_tokens()
+    for layer, (there, back) in enumerate(
+        zip(tokens.hidden(contexts), tokens.hidden(flipped), strict=True)
+    ):
+        assert torch.allclose(back, -there, rtol=1e-9)
+        if layer < len(model.blocks):
+            ours, theirs = (
+                tokens.added_by_heads(c, x, layer) for c, x in ((contexts, there), (flipped, back))
+            )
+            assert torch.allclose(theirs, -ours, rtol=1e-9)
+            assert ours.abs().max() > 1e-3
+
+
+def test_a_masked_head_adds_nothing_and_masked_models_are_not_taken_for_whole_ones(model, contexts):
+    masked = mask(model, all_but(model, (0, 1)))
+    states = list(masked.hidden(contexts))
+    added = masked.added_by_heads(contexts, states[0], 0)
+    assert not added[:, :, 1].any()
+    assert torch.allclose(states[0] + added.sum(dim=2), states[1])
+    assert model.whole
+    assert not masked.whole
+    with pytest.raises(Refused, match="masked heads"):
+        prune(masked, all_but(model))
+    single = build(Architecture(4, (2,), 3, 7)).initialise((0,), 1.0)
+    with pytest.raises(Refused, match="masked heads"):
+        effective_step(mask(single, all_but(single, (0, 0))))
+    with pytest.raises(Refused, match="shapes"):
+        prune(model, all_but(model)[:2])
 
 
 def test_shares_and_entropy_at_the_extremes():

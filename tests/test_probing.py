@@ -166,6 +166,14 @@ def test_any_model_is_probed_and_its_last_probe_is_the_best_there_is(task, confi
         assert torch.allclose(found[m, -1], left.square().mean())
 
 
+def test_read_outs_fitted_at_one_length_are_judged_at_another(task):
+    config = Architecture(d=4, heads=(2, 2), d_head=3, d_model=7, attention="softmax")
+    model = build(config).initialise((0,), 1.0).double()
+    fitting = draw(task, 40, "tune", 0, queries=6)
+    longer = draw(replace(task, n=20), 30, "evaluate", 0, queries=5)
+    assert probe_risks(model, fitting, longer).shape == (1, 3, 30)
+
+
 def test_answers_of_a_linear_model_imply_its_weights(task):
     model = random_model(Architecture(d=4, heads=(3, 1, 2), d_head=3, d_model=7))
     contexts = draw(task, 30, "evaluate", seed=0, queries=6)

@@ -16,7 +16,8 @@ from icl.configuration import Configuration, Recipe, Start
 from icl.contexts import draw
 from icl.errors import Failed, Refused
 from icl.predictors import excess_risk
-from icl.runs import begin, pruned, verify
+from icl.runs import verify
+from icl.starts import begin, fresh, pruned
 from icl.tasks import Nonlinear, SparseLinear
 from icl.training import clip_per_model
 from icl.transformer import Architecture
@@ -76,7 +77,7 @@ def test_killed_and_resumed_training_ends_with_the_same_bits(tmp_path, config):
         import torch, icl.training as training
         from pathlib import Path
         from icl.configuration import Configuration
-        from icl.runs import begin
+        from icl.starts import begin
         torch.set_num_threads(1)
         training.SAVE_EVERY = 0.05
         config = Configuration.from_dict({config.to_dict()!r})
@@ -97,6 +98,7 @@ def test_killed_and_resumed_training_ends_with_the_same_bits(tmp_path, config):
     resumed = train(config, (0, 1), state)
     whole = train(config, (0, 1))
     assert torch.equal(resumed.losses, whole.losses)
+    assert resumed.seconds > 0.3, "the time before the kills counts"
     assert all(torch.equal(a, b) for a, b in zip(weights(resumed), weights(whole), strict=True))
 
 
@@ -167,6 +169,8 @@ def test_lengths_are_drawn_per_batch_from_the_whole_range_and_for_all_seeds_alik
     train(replace(SMALL, recipe=recipe), (3, 7))
     assert seen[3] == seen[7]
     assert set(seen[3]) == {6, 7, 8, 9}
+    children = training.generator("train", 0, 5).spawn(2)
+    assert seen[3][5] == children[1].integers(6, 9, endpoint=True)
     again, seen[7] = seen[7], []
     train(replace(SMALL, recipe=recipe), (7,))
     assert seen[7] == again
@@ -261,7 +265,7 @@ def test_a_configuration_of_nonlinear_responses_survives_a_round_trip():
         (lambda: Recipe(optimiser="adma"), "did you mean adam"),
         (lambda: Configuration(SparseLinear(d=4, s=1), Architecture(d=5)), "d=5"),
         (lambda: begin(SMALL, ()), "at least one seed"),
-        (lambda: training.Trainer(SMALL, (0, 1), training.fresh(SMALL, (0,))), "wants 2 of"),
+        (lambda: training.Trainer(SMALL, (0, 1), fresh(SMALL, (0,))), "wants 2 of"),
         (lambda: Recipe(lengths=(8,)), "allowed are"),
         (lambda: Recipe(lengths=(8, 4)), "low <= high"),
         (lambda: Recipe(lengths=(0, 4)), "1 <= low"),
@@ -290,6 +294,9 @@ def test_finetuning_starts_from_the_pruned_model_and_verifies(tmp_path):
     assert Configuration.from_dict(config.to_dict()) == config
     assert config.hash != replace(config, start=replace(origin, keep="random")).hash
     start = pruned(config.start, smaller, (3, 1))
+    every = pruned(config.start, smaller, whole.seeds)
+    for name, value in start.state_dict().items():
+        assert torch.equal(value, every.state_dict()[name][[3, 1]]), name
     trainer = train(config, (3, 1))
     contexts = draw(whole.config.task, 50, "evaluate", seed=0)
     assert torch.allclose(trainer.model.weights(contexts), start.weights(contexts), rtol=1e-3)
@@ -307,4 +314,4 @@ def test_finetuning_starts_from_the_pruned_model_and_verifies(tmp_path):
     with pytest.raises(Refused, match="starts from 000000000000"):
         begin(other, (0,))
     with pytest.raises(Refused, match="start from another's weights"):
-        training.fresh(config, (0,))
+        fresh(config, (0,))

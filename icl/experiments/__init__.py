@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 
 from icl.configuration import Plan
+from icl.errors import require
 
 SHARED = ("models", "comparison")  # what experiments may import of one another's wing
 
@@ -25,4 +26,9 @@ def experiments() -> dict[str, ModuleType]:
 
 def plans() -> dict[str, Plan]:
     """Every model that an experiment needs, by the name of its file."""
-    return {name: plan for found in experiments().values() for name, plan in found.PLANS.items()}
+    found: dict[str, Plan] = {}
+    for chapter, experiment in experiments().items():
+        for name, plan in experiment.PLANS.items():
+            same = found.setdefault(name, plan) == plan
+            require(same, f"PLANS of {chapter}: {name} is planned otherwise by another experiment")
+    return found

@@ -16,8 +16,8 @@ from icl.estimators import ESTIMATORS, NAIVE
 from icl.intervals import compare, estimate, over_seeds, reduction
 from icl.one_layer import distance, effective_step, excess, optimal_one_step
 from icl.predictors import Predictor, excess_risk
+from icl.starts import begin
 from icl.tasks import SparseLinear
-from icl.training import Trainer, fresh
 from icl.transformer import LinearTransformer
 
 REFERENCES = ("ridge", "lasso", "Bayes")  # what bounds a good answer
@@ -147,7 +147,7 @@ class Path:
 
 def watch(config: Configuration, seeds: tuple[int, ...], looks: int = 25) -> Path:
     """Train one-layer models and look at their Γ, more often early on than late."""
-    trainer = Trainer(config, seeds, fresh(config, seeds))
+    trainer = begin(config, seeds)
     times = config.recipe.steps * np.linspace(0, 1, looks) ** 2
     steps = np.unique(times.round().astype(int))
     matrices = [effective_step(trainer.model)]

@@ -23,6 +23,7 @@ from icl.descent import GradientDescent, PreprocessedGD
 from icl.errors import require
 from icl.intervals import over_seeds
 from icl.tasks import SparseLinear
+from icl.training import one_thread
 from icl.transformer import Architecture, LinearTransformer
 
 PLANS = {}
@@ -221,13 +222,13 @@ class Result:
         figures.curves(pd.DataFrame(rows), "layer", "after layer", "correct digits", log="")
 
 
+@one_thread()
 def run(features: int, steps: int, rate: float, contexts: int, starts: int, seed: int) -> Result:
     """Compare constructions with their algorithms, and search for first layers of fewer heads."""
     for name, value in {"steps": steps, "contexts": contexts, "starts": starts}.items():
         require(value >= 1, f"{name}={value}: allowed are 1 and more")
     require(features >= 2, f"features={features}: allowed are 2 and more")
     require(rate > 0, f"rate={rate}: allowed are values above 0")
-    torch.set_num_threads(1)  # matrices this small take longer on several threads
     seeds = range(seed, seed + 5)
     mixing = np.random.default_rng(0).standard_normal((features, features))
     full = 0.5 * np.eye(features) + mixing @ mixing.T / features

@@ -12,6 +12,7 @@ from torch import Tensor
 from icl import figures, tables
 from icl.checkpoints import CURVE_STEPS, Checkpoint
 from icl.claims import CHEN, Claim, Criterion, Verdict, finding
+from icl.configuration import USUAL
 from icl.errors import require
 from icl.experiments.comparison import Comparison, standings
 from icl.experiments.models import EQUAL, FULL, trained, workhorse
@@ -38,8 +39,8 @@ FOUR |= {
     )
     if (w, k, steps) != (0.0, 9, 14_000)  # that is heads-4-{depth}
 }
-SGD = {"optimiser": "sgd", "lr": 0.1, "init_scale": 0.6}
-FOUR |= {f"sgd-{w:g}": workhorse(4, 4, 4, weight_decay=w, **SGD) for w in (0.0, 3e-5, 1e-4)}
+SGD = vars(USUAL["sgd"])
+FOUR |= {f"sgd-{w:g}": workhorse(4, 4, 4, **SGD | {"weight_decay": w}) for w in (0.0, 3e-5, 1e-4)}
 FOUR["init-1"] = workhorse(4, 4, 4, init_scale=1.0)
 FOUR["adamw-0.3"] = workhorse(4, 4, 4, optimiser="adamw", weight_decay=0.3)
 PLANS = EIGHT | FOUR

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from icl.checkpoints import Checkpoint, load
 from icl.configuration import USUAL, Configuration, Plan
+from icl.errors import require
 from icl.tasks import SparseLinear, Task
 from icl.transformer import Architecture
 
@@ -62,5 +63,9 @@ SINGLE_HEAD = {
 
 
 def trained(plans: dict[str, Plan]) -> dict[str, Checkpoint]:
-    """The planned models, as they ship."""
-    return {name: load(name) for name in plans}
+    """The planned models, as they ship; no two may have one label, which results go by."""
+    found = {name: load(name) for name in plans}
+    labels = [model.label for model in found.values()]
+    twins = sorted({label for label in labels if labels.count(label) > 1})
+    require(not twins, f"models called {twins}: every label must be one model's")
+    return found

@@ -159,7 +159,8 @@ def study(hidden: Callable[[Contexts], Iterator], depth: int, contexts: Contexts
 
 def over_models(values: Tensor) -> str:
     """The estimate over seeds (M,), or the one value that there is."""
-    return str(over_seeds(values)) if len(values) > 1 else f"{values.item():.3f}"
+    one = f"{values[0].item():.3f}".replace("-", "\N{MINUS SIGN}")
+    return str(over_seeds(values)) if len(values) > 1 else one
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from icl.experiments.models import FULL, SINGLE_HEAD, trained
 from icl.heads import mask, rises
 from icl.intervals import estimate, geometric
 from icl.predictors import excess_risk
-from icl.runs import pruned, tuned_importance
+from icl.starts import pruned, tuned_importance
 from icl.transformer import LinearTransformer
 
 WHOLE, TUNED, SINGLE = "all heads", ", fine-tuned", "one head, from scratch"

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from icl import figures, tables
 from icl.contexts import draw
-from icl.errors import Failed
+from icl.errors import Failed, require
 from icl.tasks import SparseLinear
 from icl.transformer import Architecture, build
 
@@ -55,6 +55,11 @@ class Result:
 
 def run(contexts: int, examples: int, features: int, nonzero: int, seed: int) -> Result:
     """Let a random model of three layers answer four queries in each of so many contexts."""
+    require(contexts >= 1, f"contexts={contexts}: allowed are 1 and more")
+    require(features >= 1, f"features={features}: allowed are 1 and more")
+    require(1 <= nonzero <= features, f"nonzero={nonzero}: allowed are 1 to features={features}")
+    enough = f"examples={examples}: allowed are features={features} and more, to draw G directly"
+    require(examples >= features, enough)
     task = SparseLinear(d=features, s=nonzero, n=examples, values="sphere")
     batch = draw(task, contexts, "evaluate", seed, queries=4)
     config = Architecture(features, heads=(3, 1, 4), d_head=features + 1, d_model=3 * features)
