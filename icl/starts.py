@@ -1,0 +1,63 @@
+"""Where a training starts: from drawn weights, or from a shipped model whose heads were pruned."""
+
+from functools import cache
+
+from icl.checkpoints import load
+from icl.configuration import Configuration, Start
+from icl.contexts import draw
+from icl.errors import require
+from icl.heads import Importance, importance, most_important, prune, random_heads
+from icl.training import Trainer
+from icl.transformer import Architecture, Transformer, build
+
+TUNING_CONTEXTS = 2048  # that heads are chosen on
+
+
+def begin(config: Configuration, seeds: tuple[int, ...], device: str = "cpu") -> Trainer:
+    """A training at its first step: from drawn weights or, for a fine-tuning, pruned ones."""
+    start = config.start
+    model = pruned(start, config.architecture, seeds) if start else fresh(config, seeds)
+    return Trainer(config, seeds, model.to(device))
+
+
+def fresh(config: Configuration, seeds: tuple[int, ...]) -> Transformer:
+    """Models with weights drawn from their seeds, as the recipe says."""
+    require(
+        config.start is None, f"start={config.start}: these models start from another's weights"
+    )
+    model = build(config.architecture, len(seeds))
+    return model.initialise(seeds, config.recipe.init_scale)
+
+
+def pruned(start: Start, architecture: Architecture, seeds: tuple[int, ...]) -> Transformer:
+    """The model a fine-tuning starts from: a shipped one, pruned to the architecture's heads.
+
+    Importance is measured on contexts of stream `tune`, which judge no model. The whole model
+    is the one that ships, also where fine-tunings are trained anew into another folder.
+    """
+    base = load(start.model)
+    impossible = f"model={start.model!r}: cannot be pruned to {architecture}"
+    require(len(base.config.architecture.heads) == len(architecture.heads), impossible)
+    require(
+        base.config.hash == start.hash,
+        f"model={start.model!r}: has the configuration {base.config.hash}; this fine-tuning "
+        f"starts from {start.hash}",
+    )
+    if start.keep == "random":
+        kept = random_heads(base.model, architecture.heads, seed=0)
+    else:
+        kept = most_important(tuned_importance(start.model), architecture.heads)
+    chosen = base.only(seeds)
+    rows = [base.seeds.index(seed) for seed in seeds]
+    model = prune(chosen.model, [keep[rows] for keep in kept])
+    require(model.config == architecture, impossible)
+    return model
+
+
+@cache
+def tuned_importance(name: str) -> Importance:
+    """Importance of a shipped model's heads on contexts of stream `tune`."""
+    whole = load(name)
+    queries = whole.config.architecture.queries
+    contexts = draw(whole.config.task, TUNING_CONTEXTS, "tune", seed=0, queries=queries)
+    return importance(whole.model, contexts)
