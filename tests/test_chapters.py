@@ -239,13 +239,37 @@ def test_a_build_is_incremental_and_a_failed_one_leaves_the_last_site(small_book
     assert "first result" in page.read_text()
 
 
+def fork_lines():
+    """What the book says to type for a fork, up to running it."""
+    text = (ROOT / "book" / "rerun.md").read_text(encoding="utf-8")
+    return re.search(r"```bash\n(cp .*?)icl run", text, re.DOTALL)[1]
+
+
+@pytest.mark.parametrize("name", experiments())
+def test_a_fork_of_any_chapter_has_labels_of_its_own_and_refers_to_others_as_before(tmp_path, name):
+    (tmp_path / "book").mkdir()
+    shutil.copy(CHAPTERS[name].path, tmp_path / "book" / "setup.ipynb")
+    subprocess.run(["bash", "-ec", fork_lines()], cwd=tmp_path, check=True)
+    before, after = (
+        (tmp_path / "book" / f"{stem}.ipynb").read_text() for stem in ("setup", "my-finding")
+    )
+
+    def labels(text):
+        found = re.findall(r'\$\$ \((eq-[a-z-]+)\)|"name": "(fig-[a-z-]+)"', text)
+        return [equation or figure for equation, figure in found]
+
+    used = [set(re.findall(r"(?:eq|numref)}`([a-z-]+)`", text)) for text in (before, after)]
+    own = set(labels(before))
+    assert labels(after) == [f"{label}-again" for label in labels(before)]
+    assert used[1] == {f"{label}-again" if label in own else label for label in used[0]}
+    assert [path.suffix for path in (tmp_path / "book").iterdir()] == [".ipynb"] * 2
+
+
 def test_a_fork_made_as_the_book_says_builds_beside_its_original(small_book):
     (small_book / "book" / "one.ipynb").unlink()
     for page in ("setup.ipynb", "reproducibility.md"):  # the first has a link to the second
         shutil.copy(ROOT / "book" / page, small_book / "book")
-    text = (ROOT / "book" / "rerun.md").read_text(encoding="utf-8")
-    lines = re.search(r"```bash\n(cp .*?)icl run", text, re.DOTALL)[1]
-    subprocess.run(["bash", "-ec", lines], cwd=small_book, check=True)
+    subprocess.run(["bash", "-ec", fork_lines()], cwd=small_book, check=True)
     pages_of = "format: jb-book\nroot: book/intro\nchapters:\n"
     listed = "".join(
         f"  - file: book/{name}\n" for name in ("setup", "my-finding", "reproducibility")

@@ -39,10 +39,9 @@ FOUR |= {
     )
     if (w, k, steps) != (0.0, 9, 14_000)  # that is heads-4-{depth}
 }
-SGD = vars(USUAL["sgd"])
-FOUR |= {f"sgd-{w:g}": workhorse(4, 4, 4, **SGD | {"weight_decay": w}) for w in (0.0, 3e-5, 1e-4)}
-FOUR["init-1"] = workhorse(4, 4, 4, init_scale=1.0)
-FOUR["adamw-0.3"] = workhorse(4, 4, 4, optimiser="adamw", weight_decay=0.3)
+OTHERS = {f"sgd-{w:g}": vars(USUAL["sgd"]) | {"weight_decay": w} for w in (0.0, 3e-5, 1e-4)}
+OTHERS |= {"init-1": {"init_scale": 1.0}, "adamw-0.3": {"optimiser": "adamw", "weight_decay": 0.3}}
+FOUR |= {name: workhorse(4, 4, 4, **recipe) for name, recipe in OTHERS.items()}
 PLANS = EIGHT | FOUR
 
 
@@ -98,8 +97,8 @@ A3 = Claim(
 )
 CLAIMS = (A2, A3)
 
-ANNOTATED = {"annot": True, "cbar": False, "linewidths": 1}  # heat-maps
-PERCENT = ANNOTATED | {"vmin": 0, "vmax": 100, "cmap": "rocket_r", "fmt": ".0f"}
+CELLS = {"annot": True, "cbar": False, "linewidths": 1}  # of heat-maps
+PERCENT = CELLS | {"vmin": 0, "vmax": 100, "cmap": "rocket_r", "fmt": ".0f"}
 
 
 @dataclass(frozen=True)
@@ -125,8 +124,7 @@ class Result:
     def plot_shares(self) -> None:
         """Heat-maps of importance shares: a panel per model, a row per layer, heads by rank.
 
-        Head labels mean nothing across seeds, so heads are ranked within each layer and seed
-        before the mean over seeds is taken.
+        Heads are ranked within each layer and seed: their labels mean nothing across seeds.
         """
         depths = [found.rise.shape[1] for found in self.zero.values()]
         size = figures.WIDTH, 0.9 * len(depths) + 0.42 * sum(depths)
@@ -171,9 +169,8 @@ class Result:
     def plot_conditions(self) -> None:
         """The top share of every layer and the risk, means over seeds: a row per model.
 
-        Models of four heads per layer come after those of eight, by risk. Where a model has
-        fewer layers than others, its last columns are empty. Seeds in which no head of a layer
-        matters have no top share, and are left out of its mean.
+        Models of four heads per layer come after those of eight, by risk. Seeds in which no head
+        of a layer matters have no top share, and are left out of its mean.
         """
         risks = {k: i.full.mean().item() for k, i in (self.zero | self.varied).items()}
         found = self.zero | {k: self.varied[k] for k in sorted(self.varied, key=risks.get)}
@@ -184,7 +181,7 @@ class Result:
         size, ratios = (figures.WIDTH, 0.3 * len(found) + 0.8), (tops.shape[1], 1)
         _, (left, right) = figures.subplots(1, 2, figsize=size, width_ratios=ratios)
         sns.heatmap(tops, ax=left, annot_kws={"size": 10}, **PERCENT)
-        look = ANNOTATED | {"annot_kws": {"size": 10}, "fmt": ".2f", "yticklabels": False}
+        look = CELLS | {"annot_kws": {"size": 10}, "fmt": ".2f", "yticklabels": False}
         risks = pd.DataFrame({"risk": [risks[label] for label in found]})
         sns.heatmap(risks, ax=right, cmap="crest", **look)
         left.tick_params(axis="y", rotation=0, labelsize=10)
@@ -238,6 +235,8 @@ def run(contexts: int, examples: int, seed: int) -> Result:
     require(contexts >= 2, f"contexts={contexts}: allowed are 2 and more")
     require(examples >= 0, f"examples={examples}: allowed are 0 (as trained) and more")
     models = {model.label: model for model in trained(PLANS).values()}
+    for deep in (found.model for found in models.values() if len(found.model.blocks) > 4):
+        deep.double()  # without a head, answers of five layers can leave the range of float32
     tasks = {m.config.task for m in models.values()}
     on = {t: Comparison.on(replace(t, n=examples or t.n), contexts, seed) for t in tasks}
     comparisons = {k: on[m.config.task] for k, m in models.items()}
