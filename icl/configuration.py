@@ -170,14 +170,17 @@ class Configuration:
         """What to call it in a figure: its heads and features, and whatever is not usual."""
         return ", ".join([*self._model_words(), *self._task_words(), *self._training_words()])
 
+    @property
+    def _dense(self) -> bool:
+        return isinstance(self.task, Nonlinear) or self.task.s == self.task.d
+
     def _model_words(self) -> Iterator[str]:
         model = self.architecture
         kind = "" if model.attention == "linear" else f"{model.attention} "
         heads = "-".join(map(str, model.heads))
         yield f"{heads} {kind}head{'' if heads == '1' else 's'}"
         yield f"d = {model.d}"
-        dense = isinstance(self.task, Nonlinear) or self.task.s == self.task.d
-        if model.d_head != (model.d_model if dense else model.d + 1):
+        if model.d_head != (model.d_model if self._dense else model.d + 1):
             yield f"k = {model.d_head}"
         if model.d_model != 4 * model.d:
             yield f"width {model.d_model}"
@@ -195,12 +198,11 @@ class Configuration:
         if isinstance(task, Nonlinear):
             yield f"{task.family} responses"
             return
-        dense = task.s == task.d
-        if dense:
+        if self._dense:
             yield "dense"
         elif task.s != 2:
             yield f"s = {task.s}"
-        if task.values != ("gaussian" if dense else "sphere"):
+        if task.values != ("gaussian" if self._dense else "sphere"):
             yield f"{task.values} values"
         if task.noise != 1:
             yield f"noise {task.noise:g}"

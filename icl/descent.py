@@ -9,7 +9,7 @@ from icl.contexts import Contexts
 from icl.errors import require
 from icl.predictors import LinearPredictor
 
-AT_ONCE = 32  # contexts whose risks are summed at a time
+SUMMED_AT_ONCE = 32  # contexts whose risks are summed at a time
 
 
 class Spectrum:
@@ -39,7 +39,7 @@ class Spectrum:
         out = root.T @ self.limit
         target = (self.contexts.w @ root)[..., None]
         total = torch.zeros(len(steps), len(rates), dtype=out.dtype)
-        for block in torch.arange(len(out)).split(AT_ONCE):
+        for block in torch.arange(len(out)).split(SUMMED_AT_ONCE):
             left = 1 - rates * self.values[block, :, None]
             for row, t in zip(total, steps, strict=True):
                 error = torch.baddbmm(target[block], out[block], left**t - 1)

@@ -171,15 +171,15 @@ def against(frame: pd.DataFrame, xlabel: str, ylabel: str) -> None:
     fig.legend(loc="outside upper center", ncols=3, fontsize=11)
 
 
-def matrices(rows: dict[str, dict[str, np.ndarray]]) -> None:
-    """Matrices side by side, a row per title; within a row all have one colour scale."""
-    columns = max(map(len, rows.values()))
+def matrices(rows: list[tuple[str, dict[str, np.ndarray]]]) -> None:
+    """Rows of a title and named matrices side by side, which share a colour scale."""
+    columns = max(len(found) for _, found in rows)
     _, panels = subplots(
         len(rows), columns, figsize=(WIDTH, 0.4 + WIDTH / columns * len(rows)), squeeze=False
     )
     for ax in panels.flat:
         ax.set_axis_off()
-    for line, (title, found) in zip(panels, rows.items(), strict=True):
+    for line, (title, found) in zip(panels, rows, strict=True):
         limit = max(np.abs(matrix).max() for matrix in found.values())
         for ax, (name, matrix) in zip(line, found.items(), strict=False):
             ax.imshow(matrix, cmap="vlag", vmin=-limit, vmax=limit)

@@ -13,7 +13,7 @@ from icl.intervals import AVERAGES
 from icl.transformer import Transformer, build
 
 FILLS = ("zero", "mean")
-AT_ONCE = 64  # contexts whose heads are masked at a time
+MASKED_AT_ONCE = 64  # contexts whose heads are masked at a time
 
 # A choice of heads: for every layer, whether each model keeps each head, (M, H).
 Kept = list[Tensor]
@@ -99,7 +99,7 @@ def importance(model: Transformer, contexts: Contexts, fill: str = "zero") -> Im
     """
     choose("fill", fill, FILLS)
     require(model.whole, "a model with masked heads: allowed are whole ones")
-    blocks = list(contexts.blocks(AT_ONCE))
+    blocks = list(contexts.blocks(MASKED_AT_ONCE))
     means = _mean_added(model, blocks) if fill == "mean" else None
     found = [_without_each(model, block, means) for block in blocks]
     return Importance(*(torch.cat(risks, dim=-1) for risks in zip(*found, strict=True)))

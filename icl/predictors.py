@@ -8,7 +8,7 @@ from torch import Tensor
 from icl.contexts import Contexts
 from icl.errors import require
 
-AT_ONCE = 256  # contexts that are answered token by token at a time
+ANSWERED_AT_ONCE = 256  # contexts that are answered token by token at a time
 
 
 class Predictor(ABC):
@@ -40,7 +40,9 @@ def excess_risk(predictor: Predictor, contexts: Contexts) -> Tensor:
     """
     if isinstance(predictor, LinearPredictor):
         return squared_error(predictor.weights(contexts), contexts)
-    risks = (mean_error(predictor.predict(block), block) for block in contexts.blocks(AT_ONCE))
+    risks = (
+        mean_error(predictor.predict(block), block) for block in contexts.blocks(ANSWERED_AT_ONCE)
+    )
     return torch.cat(list(risks), dim=-1)
 
 

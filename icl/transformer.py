@@ -119,10 +119,10 @@ class Transformer(nn.Module, Predictor):
 
     def hidden(self, contexts: Contexts) -> Iterator[Tensor]:
         """States (M, B, T, D) before and after each layer, of examples and then queries."""
-        x = self.start(contexts)
+        x, reading = self.start(contexts), self._reading(contexts)
         yield x
         for layer in range(len(self.blocks)):
-            x = self._layer(layer, x, self._reading(contexts))
+            x = self._layer(layer, x, reading)
             yield x
 
     def added_by_heads(self, contexts: Contexts, x: Tensor, layer: int) -> Tensor:
@@ -133,8 +133,9 @@ class Transformer(nn.Module, Predictor):
 
     def finish(self, contexts: Contexts, x: Tensor, layer: int = 0) -> Tensor:
         """Answers (M, B, q) from the states x that enter `layer`, as `hidden` yields them."""
+        reading = self._reading(contexts)
         for later in range(layer, len(self.blocks)):
-            x = self._layer(later, x, self._reading(contexts))
+            x = self._layer(later, x, reading)
         return self.readout(x[:, :, contexts.tokens.shape[-2] :])
 
     def risk_from(self, contexts: Contexts, x: Tensor, layer: int) -> Tensor:

@@ -73,6 +73,7 @@ def test_measured_values_stand_against_those_expected():
 
 
 def test_matrices_of_a_row_share_their_colours():
-    figures.matrices({"a": {"x": np.eye(2), "y": -3 * np.eye(2)}, "b": {"z": np.eye(2)}})
+    figures.matrices([("a", {"x": np.eye(2), "y": -3 * np.eye(2)}), ("", {"z": np.eye(2)})])
     images = [image for axes in plt.gcf().axes for image in axes.get_images()]
+    assert [axes.get_title() for axes in plt.gcf().axes] == ["a\nx", "a\ny", "z", ""]
     assert [image.get_clim() for image in images] == [(-3, 3), (-3, 3), (-1, 1)]

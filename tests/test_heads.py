@@ -113,9 +113,9 @@ def test_importance_is_the_same_on_statistics_and_token_by_token(model, task):
 
 @pytest.mark.parametrize("fill", FILLS)
 def test_blocks_of_contexts_do_not_show(any_model, contexts, monkeypatch, fill):
-    monkeypatch.setattr("icl.heads.AT_ONCE", len(contexts))
+    monkeypatch.setattr("icl.heads.MASKED_AT_ONCE", len(contexts))
     whole = importance(any_model, contexts, fill)
-    monkeypatch.setattr("icl.heads.AT_ONCE", 7)
+    monkeypatch.setattr("icl.heads.MASKED_AT_ONCE", 7)
     blocks = importance(any_model, contexts, fill)
     assert torch.allclose(blocks.full, whole.full)
     assert torch.allclose(blocks.masked, whole.masked, equal_nan=True)

@@ -37,7 +37,7 @@ def test_contexts_in_blocks_and_one_batch_per_model_have_the_same_risks(task, mo
     hidden = ByAnswers(Ridge(0.2))
     whole = torch.stack([excess_risk(hidden, batch) for batch in batches])
     assert torch.allclose(excess_risk(hidden, stack(batches)), whole)
-    monkeypatch.setattr("icl.predictors.AT_ONCE", 3)
+    monkeypatch.setattr("icl.predictors.ANSWERED_AT_ONCE", 3)
     assert torch.allclose(torch.stack([excess_risk(hidden, b) for b in batches]), whole)
 
 

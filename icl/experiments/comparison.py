@@ -1,6 +1,6 @@
 """What experiments compare alike: models with baselines, layers and their training with Γ*."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,7 @@ from icl.configuration import Configuration
 from icl.contexts import Contexts, draw
 from icl.estimators import ESTIMATORS, NAIVE
 from icl.intervals import compare, estimate, over_seeds, reduction
-from icl.one_layer import distance, effective_step, excess, optimal_one_step
+from icl.one_layer import distance, effective_step, excess, optimal_one_step, rate
 from icl.predictors import Predictor, excess_risk
 from icl.starts import begin
 from icl.tasks import SparseLinear
@@ -46,6 +46,19 @@ def tightness(layer: Layer) -> Tensor:
     return -excess(*layer).log10()
 
 
+def rates(layers: Iterable[tuple[str, Layer]]) -> pd.DataFrame:
+    """By label, the rate of every layer's step, over seeds, and that of the formula."""
+    rows = [
+        {
+            "label": label,
+            "expected": optimal_one_step(contexts.task)[0, 0],
+            **vars(over_seeds(rate(effective_step(model)))),
+        }
+        for label, (model, contexts) in layers
+    ]
+    return pd.DataFrame(rows)
+
+
 AT_OPTIMUM = Criterion(
     "−log₁₀ of the relative distance between the trained Γ and Γ\\*",
     closeness,
@@ -69,6 +82,11 @@ Pair = tuple[Tensor, Tensor]
 def advantage(pair: Pair) -> Tensor:
     """By what fraction the first mean risk is below the second, (M,)."""
     return reduction(*pair)
+
+
+def gain(risks: dict[int, Tensor]) -> Tensor:
+    """By what fraction (M,) eight heads lower the mean risk of one; risks (M, B) by heads."""
+    return reduction(risks[8], risks[1])
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from icl import figures, tables
 from icl.checkpoints import Checkpoint
 from icl.errors import require
 from icl.estimators import ESTIMATORS
-from icl.experiments.comparison import Comparison
+from icl.experiments.comparison import Comparison, gain
 from icl.experiments.models import BY_HEADS, EQUAL, WORKHORSE, trained
-from icl.intervals import Estimate, estimate, over_seeds, reduction
+from icl.intervals import Estimate, estimate, over_seeds
 from icl.one_layer import distance, effective_step, excess, optimal_one_step
 
 PLANS = EQUAL
@@ -47,8 +47,7 @@ class Result:
 
     def gain(self, depth: int) -> Estimate:
         """By what fraction the risk of eight heads is below that of one, over seeds."""
-        names = BY_HEADS[depth]
-        return over_seeds(reduction(self.risks[names[8]], self.risks[names[1]]))
+        return over_seeds(gain({h: self.risks[name] for h, name in BY_HEADS[depth].items()}))
 
     def by_heads(self, average: str = "mean") -> pd.DataFrame:
         """Every model's risk, by layers and heads per layer."""

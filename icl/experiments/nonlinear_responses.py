@@ -8,7 +8,7 @@ from icl import figures, tables
 from icl.claims import MAHANKALI, Claim, Verdict, finding
 from icl.contexts import draw
 from icl.errors import require
-from icl.experiments.comparison import AT_OPTIMUM, LEAST_RISK, Layer
+from icl.experiments.comparison import AT_OPTIMUM, LEAST_RISK, Layer, rates
 from icl.experiments.models import single_layer, trained
 from icl.intervals import over_seeds
 from icl.one_layer import distance, effective_step, excess, optimal_one_step, rate
@@ -45,15 +45,8 @@ class Result:
 
     def plot_rates(self) -> None:
         """The trained rates against the formula's, a mark per family."""
-        rows = [
-            {
-                "label": family,
-                "expected": optimal_one_step(contexts.task)[0, 0],
-                **vars(over_seeds(rate(effective_step(model)))),
-            }
-            for family, (model, contexts) in (self.linear | self.unrelated).items()
-        ]
-        figures.against(pd.DataFrame(rows), "rate η of the formula", "rate η of the trained layers")
+        found = rates((self.linear | self.unrelated).items())
+        figures.against(found, "rate η of the formula", "rate η of the trained layers")
 
     def plot_matrices(self) -> None:
         """Γ of the families with a linear part, means over seeds."""
@@ -61,8 +54,8 @@ class Result:
             family: effective_step(model).mean(dim=0).numpy()
             for family, (model, _) in self.linear.items()
         }
-        first, second = list(means)[:3], list(means)[3:]
-        figures.matrices({"": {f: means[f] for f in first}, " ": {f: means[f] for f in second}})
+        first, second = list(means.items())[:3], list(means.items())[3:]
+        figures.matrices([("", dict(first)), ("", dict(second))])
 
     def silence(self) -> tables.Text:
         """What is left of layers that can only answer 0: the largest of all seeds."""

@@ -14,12 +14,13 @@ from icl.claims import MAHANKALI, Claim, Verdict, finding
 from icl.contexts import draw
 from icl.errors import Failed, require
 from icl.estimators import ESTIMATORS
-from icl.experiments.comparison import AT_OPTIMUM, LEAST_RISK, Layer, Path, watch
+from icl.experiments.comparison import AT_OPTIMUM, LEAST_RISK, Layer, Path, rates, watch
 from icl.experiments.models import DENSE, single_layer, trained
 from icl.intervals import estimate, over_seeds
 from icl.one_layer import distance, moments, one_step_risk, optimal_one_step
 from icl.predictors import excess_risk
 from icl.tasks import SparseLinear, Task
+from icl.transformer import QUERIES
 
 LINEAR = {
     f"lsa-d{task.d}-n{task.n}-noise{task.noise:g}": single_layer(task)
@@ -69,16 +70,9 @@ class Result:
 
     def plot_rates(self) -> None:
         """The trained rates against the formula's; first the setting that the others vary."""
-        rows = [
-            {
-                "label": varied(contexts.task),
-                "expected": optimal_one_step(contexts.task)[0, 0],
-                **vars(over_seeds(one_layer.rate(one_layer.effective_step(model)))),
-            }
-            for model, contexts in self.layers.values()
-        ]
-        rows.sort(key=lambda row: row["label"] != varied(DENSE))
-        figures.against(pd.DataFrame(rows), "rate η of the formula", "rate η of the trained layers")
+        labelled = [(varied(layer[1].task), layer) for layer in self.layers.values()]
+        labelled.sort(key=lambda pair: pair[0] != varied(DENSE))
+        figures.against(rates(labelled), "rate η of the formula", "rate η of the trained layers")
 
     def outside(self) -> tables.Text:
         """What training leaves outside the block that theory needs, in the worst of all layers."""
@@ -186,7 +180,7 @@ def compare_lengths(contexts: int, seed: int) -> pd.DataFrame:
     rows = []
     for n in LENGTHS:
         task = replace(DENSE, n=n)
-        asked = draw(task, contexts, "evaluate", seed, queries=16)
+        asked = draw(task, contexts, "evaluate", seed, queries=QUERIES)
         predictors = {model.label: model.model for model in models}
         predictors |= {name: ESTIMATORS[name].tuned(task) for name in ("one step (Γ*)", "ridge")}
         for label, predictor in predictors.items():

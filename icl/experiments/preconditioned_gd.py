@@ -95,14 +95,15 @@ class Result:
 
     def plot_matrices(self) -> None:
         """Γ, the mean over seeds, beside Γ* and a multiple of Σ⁻¹."""
-        rows = {}
+        rows = []
         for name, pair in self.pairs.items():
             best, inverse = pair.best, pair.inverse
-            rows[name] = {
+            found = {
                 "trained Γ": pair.gamma.mean(dim=0).numpy(),
                 "Γ*": best,
                 "Σ⁻¹, as long": inverse * np.linalg.norm(best) / np.linalg.norm(inverse),
             }
+            rows.append((name, found))
         figures.matrices(rows)
 
     def numbers(self) -> tables.Text:

@@ -11,7 +11,7 @@ from icl import figures, tables
 from icl.checkpoints import Checkpoint
 from icl.claims import AFTER_CHEN, CHEN, Claim, Criterion, Verdict, finding
 from icl.errors import require
-from icl.experiments.comparison import BASELINES, Comparison, advantage, standings
+from icl.experiments.comparison import BASELINES, Comparison, advantage, gain, standings
 from icl.experiments.models import (
     BY_HEADS,
     EQUAL,
@@ -45,11 +45,6 @@ PLANS = {
     "flagship-811": FIRST["flagship-811"],
     "flagship": FULL["flagship"],
 }
-
-
-def gain(risks: dict[int, Tensor]) -> Tensor:
-    """By what fraction (M,) eight heads lower the mean risk of one; risks (M, B) by heads."""
-    return reduction(risks[8], risks[1])
 
 
 def least_doubling(risks: dict[int, Tensor]) -> Tensor:
