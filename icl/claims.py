@@ -5,14 +5,14 @@ What is claimed stands in the experiment that puts it to the test.
 
 import json
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
 
 from icl.errors import require
-from icl.intervals import Estimate, over_seeds
+from icl.intervals import Estimate, over_contexts, over_seeds
 from icl.tables import Text, table
 
 CHEN = "Chen et al., 2024"
@@ -34,13 +34,32 @@ class Criterion:
     """A statistic that must exceed a threshold, and why the threshold is where it is.
 
     `measure` computes the statistic, from what an experiment measured in one setting to values
-    over seeds, (M,); `statistic` says it in words.
+    over seeds, (M,), or to several by the name of the part, such as a layer, that each is for;
+    all of them must exceed the threshold. `statistic` says it in words. `bounds` are the least
+    and the largest value that it can have.
     """
 
     statistic: str
-    measure: Callable[[Any], Tensor]
+    measure: Callable[[Any], Tensor | dict[str, Tensor]]
     threshold: float
     reason: str
+    bounds: tuple[float, float] = (-math.inf, math.inf)
+
+    def estimates(self, found: Any, shared: bool) -> Iterator[tuple[str, Estimate, int]]:
+        """The name, the estimate and the number of seeds of every part.
+
+        Intervals of K parts have a level of 1 − 0.05/K (Bonferroni), so that all K together
+        hold theirs with 95 %. They cover contexts as well where the seeds `shared` them.
+        """
+        parts = self._parts(found)
+        for name, values in parts.items():
+            variance = over_contexts(lambda x, k=name: self._parts(x)[k], found) if shared else 0.0
+            estimate = over_seeds(values, 1 - 0.05 / len(parts), variance)
+            yield name, estimate.within(*self.bounds), len(values)
+
+    def _parts(self, found: Any) -> dict[str, Tensor]:
+        measured = self.measure(found)
+        return measured if isinstance(measured, dict) else {"": measured}
 
 
 @dataclass(frozen=True)
@@ -52,15 +71,23 @@ class Claim:
     statement: str
     criteria: tuple[Criterion, ...]
 
-    def judge(self, measured: dict[str, Any]) -> "Verdict":
-        """Judge the claim by what was measured in every setting."""
+    def judge(self, measured: dict[str, Any], shared: bool = False) -> "Verdict":
+        """Judge the claim by what was measured in every setting.
+
+        With `shared`, all seeds were measured on the same contexts, and the tensors that were
+        measured have them on their last axis (see `intervals.without`): the intervals then cover
+        seeds and contexts.
+        """
         require(bool(measured), f"{self.id}: at least one setting is needed")
-        findings = []
-        for setting, found in measured.items():
-            for criterion in self.criteria:
-                values = criterion.measure(found)
-                findings.append(Finding(setting, criterion, over_seeds(values), len(values)))
-        return Verdict(self, tuple(findings))
+        return Verdict(
+            self,
+            tuple(
+                Finding(setting, criterion, *estimate)
+                for setting, found in measured.items()
+                for criterion in self.criteria
+                for estimate in criterion.estimates(found, shared)
+            ),
+        )
 
 
 def decide(criterion: Criterion, estimate: Estimate) -> str:
@@ -72,12 +99,18 @@ def decide(criterion: Criterion, estimate: Estimate) -> str:
 
 @dataclass(frozen=True)
 class Finding:
-    """One criterion in one setting: its value over seeds, and the decision."""
+    """One criterion, or a part of it, in one setting: its value over seeds, and the decision."""
 
     setting: str
     criterion: Criterion
+    part: str
     estimate: Estimate
     seeds: int
+
+    @property
+    def place(self) -> str:
+        """The setting and the part."""
+        return f"{self.setting}, {self.part}" if self.part else self.setting
 
     @property
     def decision(self) -> str:
@@ -94,11 +127,7 @@ class Verdict:
     @property
     def settings(self) -> dict[str, str]:
         """The decision in every setting: the worst of its criteria."""
-        worst = (REPRODUCED, UNDECIDED, NOT_REPRODUCED)
-        found: dict[str, str] = {}
-        for f in self.findings:
-            found[f.setting] = max(found.get(f.setting, REPRODUCED), f.decision, key=worst.index)
-        return found
+        return _worst(self.findings)
 
     @property
     def outcome(self) -> str:
@@ -141,7 +170,7 @@ class Verdict:
         link = "; "
         if len(found) > NAMED:
             found, link = [found[0], found[-1]], " to "
-        return link.join(f"{f.estimate} ({f.setting})" for f in found)
+        return link.join(f"{f.estimate} ({f.place})" for f in found)
 
     def to_dict(self) -> dict:
         """What the scorecard needs, as plain data."""
@@ -158,13 +187,15 @@ class Verdict:
 
     @property
     def deciding(self) -> Criterion:
-        """The first criterion that fails or is open in some setting; else the first of all."""
-        open_ones = [f.criterion for f in self.findings if f.decision != REPRODUCED]
-        criteria = self.claim.criteria
-        return min(open_ones, key=criteria.index, default=criteria[0])
+        """The criterion that the fewest settings pass; of several, the first."""
+
+        def passing(criterion: Criterion) -> int:
+            return list(_worst(self.of(criterion)).values()).count(REPRODUCED)
+
+        return min(self.claim.criteria, key=passing)
 
     def of(self, criterion: Criterion) -> list[Finding]:
-        """The findings of one criterion, a setting each."""
+        """The findings of one criterion, one for every setting and part."""
         return [f for f in self.findings if f.criterion == criterion]
 
     def __str__(self) -> str:
@@ -176,13 +207,22 @@ class Verdict:
         for criterion in self.claim.criteria:
             least = f"above {criterion.threshold:g}"
             parts.append(f"*Needed: {criterion.statistic}, {least}.* {criterion.reason}")
-            rows = [[f.setting, f.seeds, f.estimate, f.decision] for f in self.of(criterion)]
+            rows = [[f.place, f.seeds, f.estimate, f.decision] for f in self.of(criterion)]
             parts.append(table(header, rows))
         return {
             "text/markdown": "\n\n".join(parts),
             "text/plain": str(self),
             MIME: json.dumps(self.to_dict()),
         }
+
+
+def _worst(findings: Iterable[Finding]) -> dict[str, str]:
+    """The worst decision by setting."""
+    order = (REPRODUCED, UNDECIDED, NOT_REPRODUCED)
+    found: dict[str, str] = {}
+    for f in findings:
+        found[f.setting] = max(found.get(f.setting, REPRODUCED), f.decision, key=order.index)
+    return found
 
 
 def finding(verdicts: Iterable[Verdict]) -> Text:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from icl.errors import choose, require
+from icl.intervals import others
 from icl.tasks import SparseLinear, Task
 
 STREAMS = ("train", "tune", "evaluate")
@@ -54,11 +55,15 @@ class Contexts:
     def __len__(self) -> int:
         return self.w.shape[-2]
 
-    def __getitem__(self, rows: slice) -> "Contexts":
+    def __getitem__(self, rows: slice | Tensor) -> "Contexts":
         """Some of the contexts, by their axis B, whether or not models come before it."""
         parts = {name: getattr(self, name) for name in PARTS[1:]}
         chosen = {k: v[..., rows, :, :] for k, v in parts.items() if v is not None}
         return replace(self, w=self.w[..., rows, :], **chosen)
+
+    def without(self, group: int) -> "Contexts":
+        """The same without one of the groups of contexts that intervals leave out in turn."""
+        return self[others(len(self), group)]
 
     def blocks(self, size: int) -> "Iterator[Contexts]":
         """The same contexts, so many at a time: arrays that stay near the processor."""

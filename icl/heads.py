@@ -38,7 +38,7 @@ class Importance:
 
     full: (M, B) risk of the whole model in every context.
     masked: (M, L, H, B) risk with one head masked; NaN where a layer has fewer heads.
-    average: over contexts, `mean` or `median`; `by` gives the other one.
+    average: over contexts, one of `intervals.AVERAGES`; `by` gives another one.
 
     Layers are counted from 0. A layer's shares are NaN if masking none of its heads raises
     the risk.
@@ -46,7 +46,7 @@ class Importance:
 
     full: Tensor
     masked: Tensor
-    average: str = "mean"
+    average: str = "trimmed"
 
     def by(self, average: str) -> "Importance":
         """The same risks, averaged over contexts in another way."""

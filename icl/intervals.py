@@ -1,6 +1,13 @@
-"""Estimates with their 95 % intervals: over contexts, over seeds, paired, of ratios and slopes."""
+"""Estimates with their 95 % intervals: over seeds, over contexts, over both, of ratios.
 
-from dataclasses import dataclass
+What decides is a mean trimmed by the 1 % of contexts with the largest values, for every predictor
+alike: the answers of linear attention are polynomials of high degree in Gaussian data, and a
+single context can rule the plain mean of any number of them.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -9,8 +16,22 @@ from torch import Tensor
 
 from icl.errors import choose, require
 
-RESAMPLES = 2000
-AVERAGES = {"mean": torch.mean, "median": lambda x, dim: x.quantile(0.5, dim=dim)}
+GROUPS = 20  # of contexts, left out in turn
+TRIMMED = 0.01  # the share of contexts, those with the largest values, that decides nothing
+
+
+def trimmed(values: Tensor, dim: int) -> Tensor:
+    """Mean of all values but the largest hundredth, rounded down; NaN among many counts as one."""
+    kept = values.shape[dim] - int(TRIMMED * values.shape[dim])
+    return values.sort(dim=dim).values.narrow(dim, 0, kept).mean(dim=dim)
+
+
+# Over contexts, the one that decides first; functions of values and an axis.
+AVERAGES = {
+    "trimmed": trimmed,
+    "mean": torch.mean,
+    "median": lambda x, dim: x.quantile(0.5, dim=dim),
+}
 
 
 @dataclass(frozen=True)
@@ -25,6 +46,10 @@ class Estimate:
     high: float
     median: float
 
+    def within(self, low: float = -np.inf, high: float = np.inf) -> "Estimate":
+        """The interval's part in the range that what is estimated can have."""
+        return replace(self, low=max(self.low, low), high=min(self.high, high))
+
     def __str__(self) -> str:
         values = (self.value, self.low, self.high)
         if max(map(abs, values)) < 1e4:
@@ -35,36 +60,55 @@ class Estimate:
         return text.replace("-", "\N{MINUS SIGN}").replace(" ", "\N{NO-BREAK SPACE}")
 
 
-def summarise(risks: Tensor, seed: int = 0) -> Estimate:
-    """Mean of per-context values (B,) with a bootstrap 95 % interval over contexts, and median."""
-    values = risks.detach().double().cpu().numpy()
-    require(values.ndim == 1 and len(values) > 1, f"risks of shape {values.shape}: (B,) is needed")
-    rng = np.random.default_rng(seed)
-    counts = rng.multinomial(len(values), np.full(len(values), 1 / len(values)), size=RESAMPLES)
-    low, high = np.percentile(counts @ values / len(values), [2.5, 97.5])
-    return Estimate(values.mean(), low, high, float(np.median(values)))
-
-
-def compare(first: Tensor, second: Tensor, seed: int = 0) -> Estimate:
-    """first − second, paired: both (B,) must come from the same contexts."""
-    require(
-        first.shape == second.shape,
-        f"risks of shapes {tuple(first.shape)} and {tuple(second.shape)}: a paired comparison "
-        "needs the same contexts",
-    )
-    return summarise(first.double() - second.double(), seed)
-
-
-def over_seeds(values: Tensor) -> Estimate:
-    """Mean over training seeds (M,) with Student's 95 % interval, and median.
+def over_seeds(values: Tensor, level: float = 0.95, variance: float = 0.0) -> Estimate:
+    """Mean over training seeds (M,) with Student's interval, and median.
 
     With five or so seeds a bootstrap would be too narrow; Student's interval is the one that
-    holds its level for roughly normal values at such counts.
+    holds its level for roughly normal values at such counts. `variance` is what the mean varies
+    by for other reasons than its seeds.
     """
     x = values.detach().double().cpu().numpy()
     require(x.ndim == 1 and len(x) > 1, f"values of shape {x.shape}: at least two seeds are needed")
-    half = stdtrit(len(x) - 1, 0.975) * x.std(ddof=1) / np.sqrt(len(x))
+    half = stdtrit(len(x) - 1, 0.5 + level / 2) * np.sqrt(x.var(ddof=1) / len(x) + variance)
     return Estimate(x.mean(), x.mean() - half, x.mean() + half, float(np.median(x)))
+
+
+def over_contexts(measure: Callable[[Any], Tensor], found: Any) -> float:
+    """Variance of the mean over seeds of `measure(found)`, (M,), that its contexts cause.
+
+    All seeds of a model are judged on the same contexts, whose share in the result the seeds'
+    spread does not show. Every twentieth of the contexts is left out in turn: the jackknife of
+    Quenouille (1956) and Tukey (1958), which holds for smooth statistics, trimmed means among
+    them. `found` holds tensors with the contexts on their last axis; see `without`.
+    """
+    left = torch.stack([measure(without(found, group)).double().mean() for group in range(GROUPS)])
+    return ((GROUPS - 1) * left.var(correction=0)).item()
+
+
+def others(count: int, group: int) -> Tensor:
+    """Whether each of so many contexts is outside a group, (count,); each group has every 20th."""
+    return torch.arange(count) % GROUPS != group
+
+
+def without(found: Any, group: int) -> Any:
+    """The same with one of the groups of contexts left out.
+
+    In dictionaries, tuples and dataclasses every tensor is thinned out along its last axis, and
+    `Contexts`, or whatever else has a `without`, in its own way; the rest stays as it is.
+    """
+    if hasattr(found, "without"):
+        return found.without(group)
+    if isinstance(found, Tensor):
+        return found[..., others(found.shape[-1], group)]
+    if isinstance(found, dict):
+        return {key: without(value, group) for key, value in found.items()}
+    if isinstance(found, tuple):
+        parts = [without(value, group) for value in found]
+        return found._make(parts) if hasattr(found, "_make") else tuple(parts)
+    if is_dataclass(found):
+        parts = {f.name: without(getattr(found, f.name), group) for f in fields(found)}
+        return replace(found, **parts)
+    return found
 
 
 def geometric(values: Tensor) -> Estimate:
@@ -76,23 +120,27 @@ def geometric(values: Tensor) -> Estimate:
     return Estimate(*(float(np.exp(x)) for x in vars(logs).values()))
 
 
-def estimate(risks: Tensor, average: str = "mean") -> Estimate:
-    """Mean or median risk: over training seeds of a model's (M, B), over contexts of (B,)."""
-    choose("average", average, AVERAGES)
+def estimate(risks: Tensor, average: str = "trimmed") -> Estimate:
+    """Average risk over contexts: over training seeds of a model's (M, B), else of (B,).
+
+    The interval covers seeds and contexts. Risks are not negative, and neither are its ends.
+    """
+    over = AVERAGES[choose("average", average, AVERAGES)]
+
+    def measure(found: Tensor) -> Tensor:
+        return over(found.double(), dim=-1)
+
     if risks.ndim == 2:
-        return over_seeds(AVERAGES[average](risks, dim=-1))
-    if average == "mean":
-        return summarise(risks)
-    values, rng = risks.double().numpy(), np.random.default_rng(0)
-    found = np.median(values[rng.integers(len(values), size=(RESAMPLES, len(values)))], axis=1)
-    low, high = np.percentile(found, [2.5, 97.5])
-    middle = float(np.median(values))
-    return Estimate(middle, low, high, middle)
+        return over_seeds(measure(risks), variance=over_contexts(measure, risks)).within(low=0.0)
+    value, half = measure(risks).item(), 1.96 * over_contexts(measure, risks) ** 0.5
+    middle = risks.double().quantile(0.5).item()
+    return Estimate(value, value - half, value + half, middle).within(low=0.0)
 
 
-def reduction(risks: Tensor, than: Tensor) -> Tensor:
-    """By what fraction the mean risk is below another: 1 − E[risks] / E[than], (M,) or ().
+def reduction(risks: Tensor, than: Tensor, average: str = "trimmed") -> Tensor:
+    """By what fraction the average risk is below another: 1 − E[risks] / E[than], (M,) or ().
 
     Both are per-context risks, (M, B) or (B,), on the same contexts.
     """
-    return 1 - risks.double().mean(dim=-1) / than.double().mean(dim=-1)
+    over = AVERAGES[choose("average", average, AVERAGES)]
+    return 1 - over(risks.double(), dim=-1) / over(than.double(), dim=-1)

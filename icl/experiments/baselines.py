@@ -14,7 +14,7 @@ from icl.contexts import Contexts, draw
 from icl.errors import require
 from icl.estimators import ESTIMATORS, NAIVE
 from icl.experiments.comparison import Pair, advantage, better_naive
-from icl.intervals import estimate, over_seeds, summarise
+from icl.intervals import estimate, over_seeds
 from icl.predictors import LinearPredictor, excess_risk
 from icl.tasks import SparseLinear
 
@@ -137,7 +137,7 @@ def by_norm(risks: Risks, weights: Tensor, panel: str, groups: int = 8) -> pd.Da
     groups = min(groups, len(norms) // 2)  # a mean needs two contexts for its interval
     rows = [
         {"panel": panel, "label": name, "x": norms[group].median().item()}
-        | vars(summarise(risk.flatten()[group]))
+        | vars(estimate(risk.flatten()[group]))
         for name, risk in risks.items()
         for group in norms.argsort().tensor_split(groups)
     ]

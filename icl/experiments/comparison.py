@@ -12,8 +12,8 @@ from icl.checkpoints import Checkpoint
 from icl.claims import Criterion
 from icl.configuration import Configuration
 from icl.contexts import Contexts, draw
-from icl.estimators import ESTIMATORS, NAIVE
-from icl.intervals import compare, estimate, over_seeds, reduction
+from icl.estimators import ESTIMATORS, NAIVE, Zero
+from icl.intervals import estimate, over_seeds, reduction, trimmed
 from icl.one_layer import distance, effective_step, excess, optimal_one_step, rate
 from icl.predictors import Predictor, excess_risk
 from icl.starts import begin
@@ -22,12 +22,13 @@ from icl.transformer import LinearTransformer
 
 REFERENCES = ("ridge", "lasso", "Bayes")  # what bounds a good answer
 BASELINES = ("GD", *REFERENCES)
+LEARNED = 0.05  # by what fraction a risk must be below that of answering zero
 
 
 def better_naive(risks: dict[str, Tensor]) -> Tensor:
-    """Of gradient descent and ridge the risks (..., B) of the one with the smaller mean."""
+    """Of gradient descent and ridge the risks (..., B) of the one that is better on average."""
     both = torch.stack([risks[name] for name in NAIVE])
-    best = both.mean(dim=-1).argmin(dim=0)
+    best = trimmed(both, dim=-1).argmin(dim=0)
     return both.gather(0, best[None, ..., None].expand(1, *both.shape[1:]))[0]
 
 
@@ -80,12 +81,12 @@ Pair = tuple[Tensor, Tensor]
 
 
 def advantage(pair: Pair) -> Tensor:
-    """By what fraction the first mean risk is below the second, (M,)."""
+    """By what fraction the first risk is below the second, (M,)."""
     return reduction(*pair)
 
 
 def gain(risks: dict[int, Tensor]) -> Tensor:
-    """By what fraction (M,) eight heads lower the mean risk of one; risks (M, B) by heads."""
+    """By what fraction (M,) eight heads lower the risk of one; risks (M, B) by heads."""
     return reduction(risks[8], risks[1])
 
 
@@ -111,12 +112,17 @@ class Comparison:
         return excess_risk(predictor, self.contexts)
 
     @property
+    def zero(self) -> Tensor:
+        """Risk (B,) of answering zero."""
+        return excess_risk(Zero(), self.contexts)
+
+    @property
     def naive(self) -> Tensor:
-        """Risk (B,) of gradient descent or ridge, whichever has the smaller mean."""
+        """Risk (B,) of gradient descent or ridge, whichever is better on average."""
         return better_naive(self.baselines)
 
-    def references(self, panel: str, average: str = "mean") -> pd.DataFrame:
-        """Mean or median risk of what bounds a good answer, as lines of a figure's panel."""
+    def references(self, panel: str, average: str = "trimmed") -> pd.DataFrame:
+        """Average risk of what bounds a good answer, as lines of a figure's panel."""
         rows = [
             {"panel": panel, "label": name, **vars(estimate(self.baselines[name], average))}
             for name in REFERENCES
@@ -124,25 +130,43 @@ class Comparison:
         return pd.DataFrame(rows)
 
 
+# What is shown of a risk's tail, which decides nothing: functions of risks (..., B) and of zero's.
+TAIL: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "plain mean": lambda risk, zero: risk.mean(dim=-1),
+    "median": lambda risk, zero: risk.quantile(0.5, dim=-1),
+    "worst context": lambda risk, zero: risk.amax(dim=-1),
+    "contexts above zero's risk": lambda risk, zero: (risk > zero).double().mean(dim=-1),
+}
+
+
 def standings(models: dict[str, Checkpoint], comparisons: dict[str, Comparison]) -> pd.DataFrame:
     """Risk of every model, over its seeds, and of the baselines on the same contexts."""
     rows = []
 
-    def add(name: str, task: SparseLinear, risk: Tensor, above: object = "") -> None:
-        median = f"{risk.median(dim=-1).values.mean():.3f}"
-        rows.append([name, task.d, task.n, estimate(risk), median, above])
+    def add(name: str, comparison: Comparison, risk: Tensor, above: object = "") -> None:
+        task = comparison.contexts.task
+        tail = {k: f"{v(risk, comparison.zero).mean():.3g}" for k, v in TAIL.items()}
+        about = {"predictor": name, "d": task.d, "n": task.n, "excess risk [95 %]": estimate(risk)}
+        rows.append(about | {"above Bayes": above} | tail)
 
     for task in dict.fromkeys(comparisons[name].contexts.task for name in models):
         names = [name for name in models if comparisons[name].contexts.task == task]
         comparison = comparisons[names[0]]
         for name, risk in comparison.baselines.items():
-            add(name, task, risk)
+            add(name, comparison, risk)
         for name in names:
             risk = comparison.risk(models[name].model)
-            above = compare(risk.mean(dim=0), comparison.baselines["Bayes"])
-            add(models[name].label, task, risk, above)
-    header = ["predictor", "d", "n", "mean excess risk [95 %]", "median"]
-    return pd.DataFrame(rows, columns=[*header, "mean minus Bayes, paired [95 %]"])
+            above = estimate(risk).value / estimate(comparison.baselines["Bayes"]).value
+            add(models[name].label, comparison, risk, f"× {above:.2f}")
+    return pd.DataFrame(rows)
+
+
+def trained_at_all(risk: Tensor, zero: Tensor) -> bool:
+    """Is a model's risk (M, B) in most seeds at least a twentieth below that of answering zero?
+
+    A model of which this does not hold has learned nothing: it is named so and judged nowhere.
+    """
+    return bool((reduction(risk, zero) > LEARNED).double().mean() > 0.5)
 
 
 @dataclass(frozen=True)
