@@ -180,6 +180,7 @@ class Verdict:
             "statement": self.claim.statement,
             "outcome": self.outcome,
             "headline": self.headline,
+            "settings": self.settings,
             "statistic": self.deciding.statistic,
             "threshold": self.deciding.threshold,
             "numbers": self.numbers(self.deciding),

@@ -1,4 +1,4 @@
-"""The command `icl`: list, run, train, verify, build."""
+"""The command `icl`: list, run, train, verify, recheck, build."""
 
 import sys
 from pathlib import Path
@@ -166,6 +166,20 @@ def verify(names):
             )
     if failed:
         sys.exit(1)
+
+
+@cli.command()
+@click.option("--seeds", help="Evaluation seeds.  [default: 100,200,300,400,500]")
+def recheck(seeds):
+    """Judge every claim again on the contexts of other evaluation seeds.
+
+    Executes every chapter that judges once per seed, which takes minutes, and writes the outcomes
+    to the file that the page "How everything was run" shows.
+    """
+    from icl.site import chapters, recheck
+
+    file = recheck.recheck(chapters.root(), _seeds(seeds) or recheck.SEEDS)
+    click.echo(f"wrote {file}; `icl build` shows it")
 
 
 @cli.command()

@@ -103,6 +103,52 @@ def test_thresholds_have_reasons_and_every_claim_is_made_once():
         assert all(criterion.measure.__doc__ for criterion in claim.criteria)
 
 
+LAYERED = Claim(
+    "A0",
+    "nobody, 2024",
+    "Every layer counts.",
+    (Criterion("a number", lambda found: found, 0.5, "A half is enough.", bounds=(0.0, 1.0)),),
+)
+
+
+def test_every_part_of_a_criterion_must_pass_at_a_corrected_level():
+    both = LAYERED.judge({"m": {"layer 2": ABOVE, "layer 3": ABOVE}})
+    assert both.outcome == REPRODUCED
+    assert [f.place for f in both.findings] == ["m, layer 2", "m, layer 3"]
+    assert LAYERED.judge({"m": {"layer 2": ABOVE, "layer 3": BELOW}}).outcome == NOT_REPRODUCED
+    assert LAYERED.judge({"m": {"layer 2": WIDE, "layer 3": ABOVE}}).outcome == UNDECIDED
+    barely = torch.tensor([0.531, 0.551, 0.571])  # its interval is above alone, not beside another
+    assert LAYERED.judge({"m": barely}).outcome == REPRODUCED
+    assert LAYERED.judge({"m": {"one": barely, "two": ABOVE}}).outcome == UNDECIDED
+
+
+def test_intervals_stay_within_what_a_statistic_can_be():
+    (found,) = LAYERED.judge({"m": WIDE}).findings
+    assert (found.estimate.low, found.estimate.high) == (0.0, 1.0)
+
+
+def test_contexts_that_seeds_share_widen_the_interval():
+    mean = Criterion("mean", lambda x: x.mean(dim=-1), 0.5, "A half is enough.")
+    claim = Claim("A0", "nobody, 2024", "The mean is large.", (mean,))
+    rng = torch.Generator().manual_seed(0)
+    contexts = 0.6 + torch.randn(60, generator=rng)
+    found = contexts + torch.tensor([[0.0], [0.01], [-0.01]])
+    (alone,), (both,) = (claim.judge({"m": found}, x).findings for x in (False, True))
+    assert alone.estimate.value == both.estimate.value
+    standard = contexts.std().item() / 60**0.5
+    assert (both.estimate.high - both.estimate.value) / 4.303 == pytest.approx(standard, rel=0.4)
+    assert alone.decision == REPRODUCED
+    assert both.decision == UNDECIDED
+
+
+def test_the_headline_is_of_the_criterion_that_fewest_settings_pass():
+    settings = {"a": (ABOVE, MINUS), "b": (ABOVE, MINUS), "c": (BELOW, PLUS)}
+    verdict = MADE.judge(settings)
+    assert verdict.deciding.statistic == "second number"
+    assert "second number" in verdict.sentence
+    assert MADE.judge({"a": (BELOW, MINUS)}).deciding.statistic == "first number", "a tie"
+
+
 def test_a_claim_that_is_nowhere_defined_says_so():
     verdict = MADE.judge({"dead": (ABOVE * torch.nan, PLUS)})
     assert "undefined in every setting" in verdict.sentence

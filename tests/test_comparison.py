@@ -13,14 +13,16 @@ from icl.experiments.comparison import (
     AT_OPTIMUM,
     LEAST_RISK,
     REFERENCES,
+    TAIL,
     Comparison,
     better_naive,
     closeness,
     standings,
     tightness,
+    trained_at_all,
 )
 from icl.experiments.models import trained
-from icl.intervals import estimate, reduction
+from icl.intervals import estimate, reduction, trimmed
 from icl.one_layer import distance, effective_step, excess, moments, one_step_risk, optimal_one_step
 from icl.predictors import LinearPredictor, excess_risk
 from icl.tasks import SparseLinear
@@ -42,7 +44,7 @@ def test_a_comparison_measures_all_on_its_own_contexts():
     assert torch.equal(comparison.contexts.gram, contexts.gram)
     assert torch.equal(comparison.risk(Ridge(0.1)), excess_risk(Ridge(0.1), contexts))
     assert comparison.baselines["Bayes"].mean() < comparison.baselines["ridge"].mean()
-    for average in ("mean", "median"):
+    for average in ("trimmed", "median"):
         shown = comparison.references("a panel", average)
         assert list(shown.label) == list(REFERENCES)
         assert set(shown.panel) == {"a panel"}
@@ -64,7 +66,7 @@ def test_the_advantage_is_over_the_better_of_gradient_descent_and_ridge():
     for better, other in (("GD", "ridge"), ("ridge", "GD")):
         made = Comparison(comparison.contexts, {better: worse - 0.5, other: worse})
         # |w|² = 1, so half of w has a risk of 1/4
-        expected = torch.tensor([1 - 0.25 / (worse - 0.5).mean(), 1.0]).double()
+        expected = torch.tensor([1 - 0.25 / trimmed(worse - 0.5, dim=0), 1.0]).double()
         assert torch.allclose(reduction(made.risk(Halfway()), made.naive), expected)
 
 
@@ -128,13 +130,31 @@ def test_standings_put_models_beside_the_baselines_of_their_own_task():
     ]  # fmt: skip
     assert list(shown.d) == [8] * 6 + [16] * 5
     assert list(shown.n) == [32] * 6 + [48] * 5
-    means = shown["mean excess risk [95 %]"].map(lambda estimate: estimate.value)
+    risks = shown["excess risk [95 %]"].map(lambda estimate: estimate.value)
     for row, bayes in ((4, 3), (5, 3), (10, 9)):
-        above = shown["mean minus Bayes, paired [95 %]"][row].value
-        assert above == pytest.approx(means[row] - means[bayes], abs=1e-6)
-    assert set(shown["mean minus Bayes, paired [95 %]"].drop([4, 5, 10])) == {""}
+        assert shown["above Bayes"][row] == f"× {risks[row] / risks[bayes]:.2f}"
+    assert set(shown["above Bayes"].drop([4, 5, 10])) == {""}
     for row, risk in ((0, small.baselines["GD"]), (4, small.risk(models["workhorse-3"].model))):
-        assert shown["mean excess risk [95 %]"][row] == estimate(risk)
-        assert float(shown["median"][row]) == pytest.approx(
-            estimate(risk, "median").value, abs=1e-2
-        )
+        assert shown["excess risk [95 %]"][row] == estimate(risk)
+
+
+def test_the_tail_of_a_risk_is_told_by_its_largest_values_and_what_is_worse_than_zero():
+    zero = torch.ones(200)
+    risk = torch.cat([torch.full((190,), 0.5), torch.full((9,), 2.0), torch.tensor([1e6])])
+    found = {name: measure(risk, zero).item() for name, measure in TAIL.items()}
+    assert found == {
+        "plain mean": pytest.approx((95 + 18 + 1e6) / 200),
+        "median": 0.5,
+        "worst context": 1e6,
+        "contexts above zero's risk": pytest.approx(0.05),
+    }
+    assert estimate(risk).value == pytest.approx((95 + 16) / 198), "two of 200 decide nothing"
+
+
+def test_a_model_that_did_not_train_is_told_by_its_risk():
+    zero = torch.ones(100)
+    learned, not_yet, worse = (torch.full((1, 100), x) for x in (0.9, 0.97, 1.5))
+    assert trained_at_all(torch.cat([learned] * 3 + [worse] * 2), zero)
+    assert not trained_at_all(torch.cat([learned] * 2 + [not_yet] * 3), zero)
+    comparison = Comparison.on(TASK, 50, seed=3)
+    assert torch.equal(comparison.zero, comparison.contexts.w.square().sum(dim=-1))

@@ -7,8 +7,17 @@ from scipy import stats
 
 from icl.contexts import draw, stack
 from icl.errors import Refused
-from icl.estimators import OLS, Ridge
-from icl.intervals import compare, estimate, geometric, over_seeds, reduction, summarise
+from icl.estimators import Ridge
+from icl.intervals import (
+    GROUPS,
+    estimate,
+    geometric,
+    over_contexts,
+    over_seeds,
+    reduction,
+    trimmed,
+    without,
+)
 from icl.predictors import Predictor, excess_risk, squared_error
 
 
@@ -49,24 +58,69 @@ def test_risk_is_zero_at_the_truth_and_uses_sigma(task):
     assert squared_error(contexts.w - shift.roll(1), contexts) == pytest.approx(task.sigma[1, 1])
 
 
-def test_bootstrap_interval_is_the_textbook_one_for_many_contexts():
+def test_a_trimmed_mean_leaves_out_the_largest_hundredth_only():
+    values = torch.arange(200.0)
+    rng = torch.Generator().manual_seed(0)
+    shuffled = values[torch.randperm(200, generator=rng)]
+    assert trimmed(shuffled, dim=0) == values[:198].mean()
+    assert trimmed(-shuffled, dim=0) == -values[2:].mean(), "not the smallest"
+    assert trimmed(values[:99], dim=0) == values[:99].mean(), "less than one context is none"
+    rows = torch.stack([values, 2 * values])
+    assert trimmed(rows, dim=-1).tolist() == [values[:198].mean(), 2 * values[:198].mean()]
+    assert torch.allclose(trimmed(rows, dim=0), rows.mean(dim=0))
+    assert trimmed(torch.cat([values, torch.tensor([1e30])]), dim=0) < 100
+    assert trimmed(torch.full((200,), torch.nan), dim=0).isnan()
+
+
+def test_the_interval_over_contexts_is_the_textbook_one_for_a_mean():
     values = torch.from_numpy(np.random.default_rng(0).exponential(2.0, 4000))
-    ours = summarise(values)
+    ours = estimate(values, "mean")
     half = 1.96 * values.std().item() / 4000**0.5
     assert ours.value == pytest.approx(values.mean().item())
-    assert ours.high - ours.low == pytest.approx(2 * half, rel=0.06)
-    assert ours.low < ours.value < ours.high
+    assert ours.high - ours.low == pytest.approx(2 * half, rel=0.4)  # 20 groups: ±16 % of it
     assert ours.median == pytest.approx(2 * np.log(2), rel=0.05)
 
 
-def test_paired_comparison_is_tighter_than_the_parts(task):
-    contexts = draw(task, 500, "evaluate", seed=0)
-    risks = [excess_risk(p, contexts) for p in (OLS(), Ridge(0.01))]
-    paired = compare(*risks)
-    assert paired.value == pytest.approx((risks[0] - risks[1]).mean().item())
-    assert paired.high - paired.low < summarise(risks[0]).high - summarise(risks[0]).low
-    with pytest.raises(Refused, match="same contexts"):
-        compare(risks[0], risks[1][:9])
+@pytest.mark.parametrize("average", ["trimmed", "mean", "median"])
+def test_the_jackknife_s_variance_is_that_of_other_contexts(average):
+    rng = np.random.default_rng(1)
+    batches = torch.from_numpy(rng.lognormal(0, 1, (400, 1000)))
+    jackknifed = torch.tensor(
+        [estimate(batch, average).high - estimate(batch, average).value for batch in batches[:60]]
+    )
+    spread = torch.stack([torch.tensor(estimate(b, average).value) for b in batches]).std()
+    assert jackknifed.square().mean().sqrt() / 1.96 == pytest.approx(spread.item(), rel=0.2)
+
+
+def test_an_interval_covers_contexts_that_all_seeds_share():
+    # Seeds that differ little, on contexts that differ much: 95 % of intervals hold the truth.
+    rng, hits = np.random.default_rng(2), 0
+    for _ in range(300):
+        shared = rng.standard_normal(400)
+        own = rng.standard_normal((5, 1)) * 0.01 + rng.standard_normal((5, 400)) * 0.1
+        risks = torch.from_numpy(1.0 + own + shared)
+        found = over_seeds(
+            risks.mean(dim=-1), variance=over_contexts(lambda x: x.mean(dim=-1), risks)
+        )
+        hits += found.low < 1.0 < found.high
+        alone = over_seeds(risks.mean(dim=-1))
+        assert found.high - found.low > alone.high - alone.low
+    assert hits > 0.9 * 300
+
+
+def test_groups_of_contexts_are_left_out_of_whatever_holds_them(task):
+    contexts = draw(task, 45, "evaluate", seed=0, queries=2)
+    tensor = torch.arange(90.0).view(2, 45)
+    found = {"pair": (tensor, contexts), "text": "as it is"}
+    seen = []
+    for group in range(GROUPS):
+        (less, fewer), text = without(found, group).values()
+        assert text == "as it is"
+        assert less.shape == (2, len(fewer)) == (2, 42 if group < 5 else 43)
+        assert torch.equal(fewer.w, contexts.w[less[0].long()])
+        assert torch.equal(fewer.tokens, contexts.tokens[less[0].long()])
+        seen += sorted(set(range(45)) - set(less[0].tolist()))
+    assert sorted(seen) == list(range(45)), "every context is in one group"
 
 
 def test_interval_over_seeds_is_student_s():
@@ -82,17 +136,41 @@ def test_reductions_are_fractions_of_the_other_mean():
     ours, theirs = torch.tensor([[1.0, 2.0], [3.0, 5.0]]), torch.tensor([4.0, 2.0])
     assert torch.allclose(reduction(ours, theirs), torch.tensor([0.5, -1 / 3]).double())
     assert reduction(theirs, theirs) == 0
+    rare = torch.cat([torch.ones(400), torch.full((4,), 1e9)])
+    assert reduction(rare, 2 * torch.ones(404)) == 0.5
+    assert reduction(rare, 2 * torch.ones(404), "mean") < -1e6
+
+
+def test_a_stricter_level_and_more_variance_widen_an_interval():
+    values = torch.tensor([1.0, 2.0, 4.0, 4.5, 9.0], dtype=torch.float64)
+    plain = over_seeds(values)
+    strict = over_seeds(values, level=1 - 0.05 / 3)
+    low, high = stats.ttest_1samp(values.numpy(), 0).confidence_interval(1 - 0.05 / 3)
+    assert (strict.low, strict.high) == (pytest.approx(low), pytest.approx(high))
+    half = (plain.high - plain.low) / 2
+    unit = half / (values.std().item() / 5**0.5)
+    more = over_seeds(values, variance=4.0)
+    assert (more.high - more.low) / 2 == pytest.approx(np.hypot(half, 2 * unit))
 
 
 def test_estimates_are_over_seeds_or_over_contexts():
-    seeds = torch.tensor([[1.0, 3.0], [2.0, 4.0], [4.0, 6.0]])
-    assert estimate(seeds) == over_seeds(torch.tensor([2.0, 3.0, 5.0]))
-    assert estimate(seeds[0]) == summarise(seeds[0])
+    rng = np.random.default_rng(0)
+    risks = torch.from_numpy(rng.exponential(1.0, (5, 1000)))
+    found = estimate(risks)
+    means = risks.sort(dim=-1).values[:, :990].mean(dim=-1)
+    assert found.value == pytest.approx(means.mean().item())
+    assert found.high - found.low > over_seeds(means).high - over_seeds(means).low
     spread = torch.arange(101.0) ** 2
     middle = estimate(spread, "median")
     assert middle.value == 2500
-    assert middle.low < 2500 < middle.high < summarise(spread).high
+    assert middle.low < 2500 < middle.high
     assert estimate(torch.stack([spread, spread + 1]), "median").value == 2500.5
+
+
+def test_no_interval_of_a_risk_reaches_below_zero():
+    found = estimate(torch.tensor([[0.1] * 50, [0.1] * 50, [9.0] * 50]))
+    assert found.low == 0.0 < found.value < found.high
+    assert over_seeds(torch.tensor([0.1, 0.1, 9.0])).low < 0
 
 
 def test_the_geometric_mean_is_the_mean_of_logarithms():

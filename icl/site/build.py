@@ -7,19 +7,16 @@ import shutil
 import subprocess
 import sysconfig
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
-from functools import partial
 from pathlib import Path
 
 import nbformat
 import yaml
 
 from icl.errors import Failed, require
-from icl.site import pages
-from icl.site.chapters import Chapter, chapters, execute, toc, verdicts
+from icl.site import pages, recheck
+from icl.site.chapters import Job, chapters, execute_all, toc, verdicts
 from icl.site.digests import digest
 
-AT_ONCE = 2  # chapters executed side by side
 # jupyter-book's own redirect names no icon, and browsers then ask for one that is not there.
 FRONT_DOOR = """<!doctype html>
 <html lang="en">
@@ -70,27 +67,8 @@ def _execute_changed(folder: Path, done: Path, say: Callable) -> dict[str, Path]
         pages_there = [folder / "book" / f"{name}.{kind}" for kind in ("ipynb", "md")]
         require(any(p.exists() for p in pages_there), f"_toc.yml lists book/{name}: no such page")
     files = {name: done / f"{name}.ipynb" for name in found}
-    stale = {name: c for name, c in found.items() if not _is_current(c, files[name])}
-    # Side by side, each chapter gets its share of the cores: more threads only wait.
-    share = max(1, (os.cpu_count() or 1) // AT_ONCE)
-    limit = partial(os.environ.setdefault, "OMP_NUM_THREADS", str(share))
-    with ProcessPoolExecutor(AT_ONCE, initializer=limit) as pool:
-        running = {}
-        for name, chapter in stale.items():
-            say(f"executing {name} ...")
-            running[name] = pool.submit(execute, chapter, {}, files[name])
-        failures = [str(job.exception()) for job in running.values() if job.exception()]
-    if failures:
-        raise Failed("\n".join(failures))
+    execute_all([Job(chapter, files[name]) for name, chapter in found.items()], say)
     return files
-
-
-def _is_current(chapter: Chapter, file: Path) -> bool:
-    if not file.exists():
-        return False
-    about = nbformat.read(file, as_version=4).metadata.get("icl", {})
-    parameters = {p.name: p.default for p in chapter.parameters()}
-    return about.get("digest") == chapter.digest(parameters)
 
 
 def _stage(folder: Path, stage: Path, executed: dict[str, Path]) -> Path:
@@ -112,6 +90,7 @@ def _stage(folder: Path, stage: Path, executed: dict[str, Path]) -> Path:
     generated = {
         "scorecard": pages.scorecard(found),
         "runs": pages.runs(runs),
+        "rechecked": pages.rechecked(found, recheck.recorded(folder)),
         "models": pages.models(),
         "settings": pages.settings(),
         "versions": pages.versions(),

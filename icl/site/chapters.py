@@ -5,11 +5,14 @@ import base64
 import contextlib
 import json
 import logging
+import os
 import re
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from platform import python_version
 from typing import Any
@@ -26,6 +29,7 @@ from icl.site import digests
 
 KINDS = {"int": click.INT, "float": click.FLOAT, "bool": click.BOOL, "str": click.STRING}
 CELL_TIMEOUT = 600  # seconds
+AT_ONCE = 2  # chapters executed side by side
 
 
 def root() -> Path:
@@ -81,9 +85,34 @@ class Chapter:
             for name, about in found.items()
         ]
 
+    def values(self, given: dict[str, Any]) -> dict[str, Any]:
+        """The values of all parameters: those given, else the defaults."""
+        return {p.name: p.default for p in self.parameters()} | given
+
     def digest(self, parameters: dict) -> str:
         """A hash of all that its result depends on."""
         return digests.of_chapter(self.path, parameters)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A chapter to execute, the parameters that are not its defaults, and where to."""
+
+    chapter: Chapter
+    output: Path
+    parameters: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def title(self) -> str:
+        given = [f"{name} {value}" for name, value in self.parameters.items()]
+        return ", ".join([self.chapter.name, *given])
+
+    def is_done(self) -> bool:
+        """Is the output there, and from what the chapter and all that it needs are now?"""
+        if not self.output.exists():
+            return False
+        about = nbformat.read(self.output, as_version=4).metadata.get("icl", {})
+        return about.get("digest") == self.chapter.digest(self.chapter.values(self.parameters))
 
 
 def chapters(folder: Path) -> dict[str, Chapter]:
@@ -109,7 +138,7 @@ def execute(chapter: Chapter, parameters: dict, output: Path) -> None:
     Raises `Refused` where the chapter refuses a parameter's value, and `Failed` with the
     chapter, the cell and the traceback where it breaks.
     """
-    parameters = {p.name: p.default for p in chapter.parameters()} | parameters
+    parameters = chapter.values(parameters)
     output.parent.mkdir(parents=True, exist_ok=True)
     unfinished = output.with_suffix(".unfinished.ipynb")
     mark = chapter.digest(parameters)
@@ -157,6 +186,22 @@ def execute(chapter: Chapter, parameters: dict, output: Path) -> None:
     }
     nbformat.write(notebook, unfinished)
     unfinished.replace(output)
+
+
+def execute_all(jobs: list[Job], say: Callable[[str], None]) -> None:
+    """Execute the jobs that are not done already, side by side; all failures are told together."""
+    # Each chapter gets its share of the cores: more threads only wait.
+    share = max(1, (os.cpu_count() or 1) // AT_ONCE)
+    limit = partial(os.environ.setdefault, "OMP_NUM_THREADS", str(share))
+    with ProcessPoolExecutor(AT_ONCE, initializer=limit) as pool:
+        running = []
+        for job in jobs:
+            if not job.is_done():
+                say(f"executing {job.title} ...")
+                running.append(pool.submit(execute, job.chapter, job.parameters, job.output))
+        failures = [str(job.exception()) for job in running if job.exception()]
+    if failures:
+        raise Failed("\n".join(failures))
 
 
 def outputs(path: Path) -> Iterator[dict]:

@@ -33,6 +33,37 @@ def scorecard(found: list[tuple[str, dict]]) -> str:
     return _unbroken(table(header, rows))
 
 
+def rechecked(found: list[tuple[str, dict]], recorded: dict[str, dict]) -> Text:
+    """Every verdict of the book beside those on the contexts of other evaluation seeds."""
+    rows = []
+    for _, verdict in sorted(found, key=lambda pair: pair[1]["id"]):
+        others = recorded.get(verdict["id"], {"outcome": {}, "settings": {}})
+        moved = [
+            f"{setting}: {_otherwise(decision, others['settings'].get(setting, {}))}"
+            for setting, decision in verdict["settings"].items()
+            if set(others["settings"].get(setting, {}).values()) - {decision}
+        ]
+        rows.append(
+            [
+                verdict["id"],
+                verdict["outcome"],
+                _otherwise(verdict["outcome"], others["outcome"]),
+                f"{len(verdict['settings']) - len(moved)} of {len(verdict['settings'])}",
+                "; ".join(moved),
+            ]
+        )
+    header = ["claim", "verdict here", "on other contexts", "settings that agree", "the others"]
+    return table(header, rows)
+
+
+def _otherwise(here: str, there: dict[str, str]) -> str:
+    """How many of the other seeds agree, and what the others say."""
+    if not there:
+        return "not checked"
+    moved = [f"{outcome} on seed {seed}" for seed, outcome in there.items() if outcome != here]
+    return ", ".join([f"the same on {len(there) - len(moved)} of {len(there)} seeds", *moved])
+
+
 def runs(executed: dict[str, dict]) -> Text:
     """How and when every chapter was executed."""
     rows = []

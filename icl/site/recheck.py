@@ -1,0 +1,51 @@
+"""Do the verdicts stand on other contexts? Every chapter that judges, with other seeds."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from icl.errors import require
+from icl.experiments import experiments
+from icl.site.chapters import Job, chapters, execute_all, verdicts
+
+SEEDS = (100, 200, 300, 400, 500)  # so far apart that no repetition of theirs is one of another's
+
+# For every claim its outcome by evaluation seed and, by setting, the decision by seed.
+Recorded = dict[str, dict]
+
+
+def recheck(folder: Path, seeds: tuple[int, ...], say: Callable[[str], None] = print) -> Path:
+    """Judge every claim on the contexts of other evaluation seeds and write down the outcomes.
+
+    What was executed before and has not changed is not executed again. Returns the file.
+    """
+    require(len(set(seeds)) == len(seeds) > 0, f"seeds={seeds}: allowed are different seeds")
+    judging = {name for name, experiment in experiments().items() if experiment.CLAIMS}
+    work = folder / "_build" / "recheck"
+    jobs = {
+        (seed, name): Job(chapter, work / str(seed) / f"{name}.ipynb", {"seed": seed})
+        for seed in seeds
+        for name, chapter in chapters(folder).items()
+        if name in judging
+    }
+    execute_all(list(jobs.values()), say)
+    found: Recorded = {}
+    for (seed, _), job in jobs.items():
+        for verdict in verdicts(job.output):
+            claim = found.setdefault(verdict["id"], {"outcome": {}, "settings": {}})
+            claim["outcome"][str(seed)] = verdict["outcome"]
+            for setting, decision in verdict["settings"].items():
+                claim["settings"].setdefault(setting, {})[str(seed)] = decision
+    file = _file(folder)
+    file.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return file
+
+
+def recorded(folder: Path) -> Recorded:
+    """What `recheck` wrote down last."""
+    file = _file(folder)
+    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+
+
+def _file(folder: Path) -> Path:
+    return folder / "book" / "_static" / "verdicts.json"
