@@ -63,7 +63,7 @@ def looks(labels: Iterable[str]) -> dict[str, dict]:
 def dots(
     frame: pd.DataFrame,
     references: pd.DataFrame,
-    xlabel: str = "mean excess risk",
+    xlabel: str = "excess risk",
     limit: float | None = None,
 ) -> None:
     """A panel per `panel`, a row per `label`: a dot per seed, the mean and its 95 % interval.
@@ -126,7 +126,7 @@ def curves(
     frame: pd.DataFrame,
     x: str,
     xlabel: str,
-    ylabel: str = "mean excess risk",
+    ylabel: str = "excess risk",
     log: str = "y",
 ) -> None:
     """Estimates against column `x`: a panel per `panel`, a line with a 95 % band per `label`.

@@ -1,0 +1,202 @@
+"""How many heads does the first layer need? Every number of them, with one head per later layer."""
+
+from dataclasses import dataclass, replace
+from itertools import islice, pairwise
+from typing import NamedTuple
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from icl import figures, tables
+from icl.checkpoints import Checkpoint
+from icl.claims import AFTER_CHEN, Claim, Criterion, Verdict, finding
+from icl.configuration import Plan
+from icl.constructions import most_readable
+from icl.contexts import Contexts, draw
+from icl.errors import require
+from icl.experiments.comparison import TAIL, Comparison
+from icl.experiments.models import EQUAL, FIRST, trained, workhorse
+from icl.intervals import Estimate, estimate, over_contexts, over_seeds, reduction
+from icl.predictors import squared_error
+from icl.probing import fit, read, states
+from icl.starts import fresh
+from icl.transformer import LinearTransformer
+
+# The file of a model by the heads of its first layer; every later layer has one.
+NAMES = {1: "heads-1-3", 2: "heads-211", 4: "heads-411", 8: "heads-811", 16: "heads-1611"}
+SHIPPED = {"heads-1-3": EQUAL["heads-1-3"], "heads-811": FIRST["heads-811"]}
+PLANS: dict[str, Plan] = {
+    name: SHIPPED.get(name, workhorse(heads, 1, 1)) for heads, name in NAMES.items()
+}
+FITTING = 4096  # contexts of stream `tune` that read-outs are fitted on
+
+
+class Reading(NamedTuple):
+    """How well r̂_j x_qj is read off the states after layer 1, by heads of that layer.
+
+    missed, size: squared error (M, B) of the read-out and of reading nothing, summed over j.
+    share: the part of it that so many heads can leave readable at most.
+    """
+
+    missed: Tensor
+    size: Tensor
+    share: float
+
+
+def by_doubling(risks: dict[int, Tensor]) -> dict[str, Tensor]:
+    """By what fraction (M,) each doubling of the heads, up to one per feature, lowers the risk."""
+    pairs = pairwise(h for h in risks if h <= 8)
+    return {f"{a} to {b} heads": reduction(risks[b], risks[a]) for a, b in pairs}
+
+
+def beyond(risks: dict[int, Tensor]) -> Tensor:
+    """What 16 heads do not gain over eight: minus the reduction of the risk, (M,)."""
+    return -reduction(risks[16], risks[8])
+
+
+def explained(found: Reading) -> Tensor:
+    """R² (M,) of reading the preprocessed query after layer 1."""
+    return 1 - found.missed.mean(dim=-1) / found.size.mean(dim=-1)
+
+
+def reached(found: Reading) -> Tensor:
+    """R² as a share (M,) of what so many heads can reach."""
+    return explained(found) / found.share
+
+
+A10 = Claim(
+    "A10",
+    AFTER_CHEN,
+    "The first layer needs as many heads as there are features, and no more.",
+    (
+        Criterion(
+            "reduction of the risk, as a fraction, with every doubling of the first layer's heads "
+            "from one to one per feature",
+            by_doubling,
+            0.0,
+            "Above zero for every doubling: each further head pays, not one special number. "
+            "Three doublings are judged at once, so their intervals are wider than 95 %.",
+            (-torch.inf, 1.0),
+        ),
+        Criterion(
+            "reduction of the risk, as a fraction, from eight first-layer heads to 16, negated",
+            beyond,
+            -0.1,
+            "Preprocessing d features takes d heads; if twice as many lowered the risk by a tenth "
+            "or more, the first layer would do something else with them.",
+            (-1.0, torch.inf),
+        ),
+    ),
+)
+A11 = Claim(
+    "A11",
+    AFTER_CHEN,
+    "The first layer preprocesses as well as its number of heads allows.",
+    (
+        Criterion(
+            "R² of a linear read-out of the preprocessed query after layer 1, as a share of what "
+            "so many heads can reach",
+            reached,
+            2 / 3,
+            "h heads can leave 2h/d of the preprocessed query readable at most. Layers with "
+            "random weights reach 0.2 to 0.35 of it, and one head that takes a gradient step one "
+            "half, so above two thirds the layer preprocesses.",
+            (-torch.inf, 1.0),
+        ),
+    ),
+)
+CLAIMS = (A10, A11)
+
+
+def reading(model: LinearTransformer, contexts: Contexts) -> Reading:
+    """Fit the read-out of diag(r̂) x_q after layer 1 on stream `tune`, and judge it."""
+    fitting = draw(contexts.task, FITTING, "tune", seed=1)  # baselines are tuned on seed 0
+    seen, new = (next(islice(states(model, batch), 1, None)) for batch in (fitting, contexts))
+    products = read(new, fit(seen, torch.diag_embed(fitting.xy), fitting))
+    wanted = replace(contexts, w=torch.diag_embed(contexts.xy))  # column j is r̂_j e_j
+    missed, size = (squared_error(x, wanted).sum(dim=-1) for x in (products.mT, 0 * products))
+    share = most_readable(contexts.task.d, model.config.heads[0], model.config.d_head)
+    return Reading(missed, size, share)
+
+
+@dataclass(frozen=True)
+class Result:
+    """By heads of the first layer: models, risks (M, B), read-outs, and those of random weights."""
+
+    verdicts: dict[str, Verdict]
+    models: dict[int, Checkpoint]
+    comparison: Comparison
+    risks: dict[int, Tensor]
+    readings: dict[int, Reading]
+    untrained: dict[int, Reading]
+
+    @property
+    def finding(self) -> tables.Text:
+        """The verdicts, a sentence each."""
+        return finding(self.verdicts.values())
+
+    def plot_risks(self) -> None:
+        """Risk against the heads of the first layer, beside what bounds a good answer."""
+        ours = [
+            {"label": "h-1-1 heads", "heads": h, **vars(estimate(r))} for h, r in self.risks.items()
+        ]
+        theirs = [
+            {"heads": h, **row}
+            for row in self.comparison.references("").to_dict("records")
+            for h in self.risks
+        ]
+        lines = pd.DataFrame(ours + theirs).assign(panel="")
+        figures.curves(lines, "heads", "heads in the first layer h", "excess risk", log="x")
+
+    def plot_readings(self) -> None:
+        """R² of reading the preprocessed query after layer 1, below what is possible."""
+        rows = [
+            {"label": label, "heads": h, **vars(_estimate(found))}
+            for label, readings in (("trained", self.readings), ("random weights", self.untrained))
+            for h, found in readings.items()
+        ]
+        for h, found in self.readings.items():
+            most = dict.fromkeys(("value", "low", "high"), found.share)
+            rows.append({"label": "most possible", "heads": h, **most})
+        lines = pd.DataFrame(rows).assign(panel="")
+        figures.curves(lines, "heads", "heads in the first layer h", "R² of r̂ ∘ x", log="x")
+
+    def numbers(self) -> tables.Text:
+        """Risks with their tails, and read-outs."""
+        rows = [
+            {
+                "model": self.models[h].label,
+                "excess risk [95 %]": estimate(risk),
+                "R² [95 %]": _estimate(self.readings[h]),
+                "R², random weights": _estimate(self.untrained[h]),
+                "most possible": f"{self.readings[h].share:.2f}",
+            }
+            | {k: f"{tail(risk, self.comparison.zero).mean():.3g}" for k, tail in TAIL.items()}
+            for h, risk in self.risks.items()
+        ]
+        return tables.show(pd.DataFrame(rows))
+
+
+def _estimate(found: Reading) -> Estimate:
+    return over_seeds(explained(found), variance=over_contexts(explained, found)).within(high=1.0)
+
+
+def run(contexts: int, seed: int) -> Result:
+    """Measure all models on so many evaluation contexts of this seed."""
+    require(contexts >= 2, f"contexts={contexts}: allowed are 2 and more")
+    shipped = {model.name: model for model in trained(PLANS).values()}
+    models = {heads: shipped[name] for heads, name in NAMES.items()}
+    comparison = Comparison.on(models[1].config.task, contexts, seed)
+    risks = {heads: comparison.risk(model.model) for heads, model in models.items()}
+    readings = {h: reading(model.model, comparison.contexts) for h, model in models.items()}
+    untrained = {
+        h: reading(fresh(model.config, model.seeds), comparison.contexts)
+        for h, model in models.items()
+    }
+    settings = {model.label: readings[heads] for heads, model in models.items()}
+    verdicts = {
+        "A10": A10.judge({"3 layers, d = 8": risks}, shared=True),
+        "A11": A11.judge(settings, shared=True),
+    }
+    return Result(verdicts, models, comparison, risks, readings, untrained)
