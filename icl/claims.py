@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from icl.errors import require
@@ -52,10 +53,14 @@ class Criterion:
         hold theirs with 95 %. They cover contexts as well where the seeds `shared` them.
         """
         parts = self._parts(found)
-        for name, values in parts.items():
-            variance = over_contexts(lambda x, k=name: self._parts(x)[k], found) if shared else 0.0
-            estimate = over_seeds(values, 1 - 0.05 / len(parts), variance)
-            yield name, estimate.within(*self.bounds), len(values)
+        variances = [0.0] * len(parts)
+        if shared:
+            stacked = over_contexts(lambda x: torch.stack([*self._parts(x).values()]), found)
+            variances = stacked.tolist()
+        level = 1 - 0.05 / len(parts)
+        for (name, values), variance in zip(parts.items(), variances, strict=True):
+            estimate = over_seeds(values, level, variance).within(*self.bounds)
+            yield name, estimate, len(values)
 
     def _parts(self, found: Any) -> dict[str, Tensor]:
         measured = self.measure(found)

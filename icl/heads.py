@@ -52,6 +52,10 @@ class Importance:
         """The same risks, averaged over contexts in another way."""
         return replace(self, average=choose("average", average, AVERAGES))
 
+    def only(self, models: Tensor) -> "Importance":
+        """The same of some models, by a mask (M,) or indices."""
+        return replace(self, full=self.full[models], masked=self.masked[models])
+
     @property
     def rise(self) -> Tensor:
         """Rise of the average risk when a head is masked, (M, L, H)."""
@@ -83,6 +87,32 @@ class Importance:
         count = share.isfinite().sum(dim=-1)
         nats = -torch.special.xlogy(share, share).nansum(dim=-1)
         return torch.where(count > 1, nats / count.clamp(min=2).log(), torch.nan)
+
+
+def smallest_first(found: Importance) -> Tensor:
+    """Relative rise for the least important head of the first layer, (M,)."""
+    return found.relative[:, 0].nan_to_num(torch.inf).amin(dim=-1)
+
+
+def top_later(found: Importance) -> dict[str, Tensor]:
+    """Top share of every later layer, (M,); 0 where none of a layer's heads raises the risk."""
+    return _later(found.top_share.nan_to_num(0.0))
+
+
+def contrast(found: Importance) -> dict[str, Tensor]:
+    """Entropy of the first layer minus that of every later one, (M,).
+
+    Where none of a layer's heads raises the risk, the entropy is that which speaks against the
+    claim: 0 of a first layer, 1 of a later one.
+    """
+    later = found.entropy.nan_to_num(1.0)
+    return _later(found.entropy[:, :1].nan_to_num(0.0) - later)
+
+
+def _later(values: Tensor) -> dict[str, Tensor]:
+    """Columns (M,) of what layers have, (M, L), without the first."""
+    require(values.shape[1] > 1, "1 layer: there is no later one")
+    return {f"layer {i}": column for i, column in enumerate(values.unbind(dim=1)[1:], 2)}
 
 
 @torch.no_grad()

@@ -73,16 +73,18 @@ def over_seeds(values: Tensor, level: float = 0.95, variance: float = 0.0) -> Es
     return Estimate(x.mean(), x.mean() - half, x.mean() + half, float(np.median(x)))
 
 
-def over_contexts(measure: Callable[[Any], Tensor], found: Any) -> float:
-    """Variance of the mean over seeds of `measure(found)`, (M,), that its contexts cause.
+def over_contexts(measure: Callable[[Any], Tensor], found: Any) -> Tensor:
+    """Variance (...) of the mean over seeds of `measure(found)`, (..., M), due to its contexts.
 
     All seeds of a model are judged on the same contexts, whose share in the result the seeds'
     spread does not show. Every twentieth of the contexts is left out in turn: the jackknife of
     Quenouille (1956) and Tukey (1958), which holds for smooth statistics, trimmed means among
     them. `found` holds tensors with the contexts on their last axis; see `without`.
     """
-    left = torch.stack([measure(without(found, group)).double().mean() for group in range(GROUPS)])
-    return ((GROUPS - 1) * left.var(correction=0)).item()
+    left = [
+        measure(without(found, group)).detach().double().mean(dim=-1) for group in range(GROUPS)
+    ]
+    return (GROUPS - 1) * torch.stack(left).var(dim=0, correction=0)
 
 
 def others(count: int, group: int) -> Tensor:
@@ -130,9 +132,10 @@ def estimate(risks: Tensor, average: str = "trimmed") -> Estimate:
     def measure(found: Tensor) -> Tensor:
         return over(found.double(), dim=-1)
 
+    variance = over_contexts(measure, risks if risks.ndim == 2 else risks[None]).item()
     if risks.ndim == 2:
-        return over_seeds(measure(risks), variance=over_contexts(measure, risks)).within(low=0.0)
-    value, half = measure(risks).item(), 1.96 * over_contexts(measure, risks) ** 0.5
+        return over_seeds(measure(risks), variance=variance).within(low=0.0)
+    value, half = measure(risks).item(), 1.96 * variance**0.5
     middle = risks.double().quantile(0.5).item()
     return Estimate(value, value - half, value + half, middle).within(low=0.0)
 

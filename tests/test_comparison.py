@@ -17,9 +17,9 @@ from icl.experiments.comparison import (
     Comparison,
     better_naive,
     closeness,
+    learned,
     standings,
     tightness,
-    trained_at_all,
 )
 from icl.experiments.models import trained
 from icl.intervals import estimate, reduction, trimmed
@@ -153,8 +153,7 @@ def test_the_tail_of_a_risk_is_told_by_its_largest_values_and_what_is_worse_than
 
 def test_a_model_that_did_not_train_is_told_by_its_risk():
     zero = torch.ones(100)
-    learned, not_yet, worse = (torch.full((1, 100), x) for x in (0.9, 0.97, 1.5))
-    assert trained_at_all(torch.cat([learned] * 3 + [worse] * 2), zero)
-    assert not trained_at_all(torch.cat([learned] * 2 + [not_yet] * 3), zero)
+    good, not_yet, worse = (torch.full((1, 100), x) for x in (0.9, 0.97, 1.5))
+    assert learned(torch.cat([good, not_yet, worse]), zero).tolist() == [True, False, False]
     comparison = Comparison.on(TASK, 50, seed=3)
     assert torch.equal(comparison.zero, comparison.contexts.w.square().sum(dim=-1))

@@ -100,7 +100,7 @@ def test_an_interval_covers_contexts_that_all_seeds_share():
         own = rng.standard_normal((5, 1)) * 0.01 + rng.standard_normal((5, 400)) * 0.1
         risks = torch.from_numpy(1.0 + own + shared)
         found = over_seeds(
-            risks.mean(dim=-1), variance=over_contexts(lambda x: x.mean(dim=-1), risks)
+            risks.mean(dim=-1), variance=over_contexts(lambda x: x.mean(dim=-1), risks).item()
         )
         hits += found.low < 1.0 < found.high
         alone = over_seeds(risks.mean(dim=-1))

@@ -76,7 +76,8 @@ def test_prunings_keep_many_heads_in_the_first_layer_or_in_the_later_ones():
     for name in PAIRS:
         whole = load(name).config
         for plan in prunings(name).values():
-            assert plan.config.recipe.steps == whole.recipe.steps // 10
+            share = 10 if name == "workhorse-5" else 2
+            assert plan.config.recipe.steps == whole.recipe.steps // share
             assert plan.config.recipe.lr == whole.recipe.lr / 2
             assert plan.config.start.hash == whole.hash
 

@@ -161,12 +161,12 @@ def standings(models: dict[str, Checkpoint], comparisons: dict[str, Comparison])
     return pd.DataFrame(rows)
 
 
-def trained_at_all(risk: Tensor, zero: Tensor) -> bool:
-    """Is a model's risk (M, B) in most seeds at least a twentieth below that of answering zero?
+def learned(risk: Tensor, zero: Tensor) -> Tensor:
+    """Which models' risks (M, B) are at least a twentieth below that of answering zero, (M,).
 
-    A model of which this does not hold has learned nothing: it is named so and judged nowhere.
+    A model of which this does not hold did not train: it is named so and judged nowhere.
     """
-    return bool((reduction(risk, zero) > LEARNED).double().mean() > 0.5)
+    return reduction(risk, zero) > LEARNED
 
 
 @dataclass(frozen=True)

@@ -179,7 +179,9 @@ class Result:
 
 
 def _estimate(found: Reading) -> Estimate:
-    return over_seeds(explained(found), variance=over_contexts(explained, found)).within(high=1.0)
+    return over_seeds(explained(found), variance=over_contexts(explained, found).item()).within(
+        high=1.0
+    )
 
 
 def run(contexts: int, seed: int) -> Result:
