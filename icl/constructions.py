@@ -116,12 +116,3 @@ def _write_preprocessing(model: LinearTransformer) -> None:
         block.key.weight[0, j, j, 0] = block.query.weight[0, j, j, 0] = 1
         block.value.weight[0, -2, j, 0] = 1
         block.output.weight[0, j, 0, model.config.d + j] = 1
-
-
-def most_readable(d: int, heads: int, d_head: int) -> float:
-    """The share of diag(r̂) x that a first layer of so many heads can write at most, for Σ = I.
-
-    Two features per head, or one where d_head = 1 leaves it a single output direction, whatever
-    the number of examples: proved in the chapter on constructions.
-    """
-    return min(1.0, heads * min(d_head, 2) / d)

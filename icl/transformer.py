@@ -21,7 +21,14 @@ from torch.nn import functional
 from icl.blocks import ATTENTION, Attention, Block, Maps, through_state
 from icl.contexts import Contexts
 from icl.errors import choose, require
-from icl.predictors import LinearPredictor, Predictor, asked, mean_error, squared_error
+from icl.predictors import (
+    ANSWERED_AT_ONCE,
+    LinearPredictor,
+    Predictor,
+    asked,
+    mean_error,
+    squared_error,
+)
 
 INPUTS = ("raw", "preprocessed", "scaled")
 QUERIES = 16  # per context, for models whose query expectation has no closed form
@@ -187,7 +194,8 @@ class LinearTransformer(LinearPredictor, Transformer):
 
     def weights(self, contexts: Contexts) -> Tensor:
         """ŵ (M, B, d), by way of the statistics alone."""
-        return self.finish(contexts, self.start(contexts))
+        blocks = contexts.blocks(ANSWERED_AT_ONCE)  # twice as fast as all at once
+        return torch.cat([self.finish(block, self.start(block)) for block in blocks], dim=1)
 
     def on_tokens(self) -> Transformer:
         """The same models, weights shared, that work token by token."""

@@ -51,7 +51,9 @@ def test_the_verdict_turns_when_the_algorithm_is_swapped_or_useless_or_explodes(
     assert A7.judge({"": (naive, naive)}).outcome == NOT_REPRODUCED
     zero = baselines.repeat(("zero",), TASK, 500, (0, 1, 2))["zero"]
     assert A7.judge({"": (zero, naive)}).outcome == NOT_REPRODUCED
-    ours[1, 7] = 1e30  # one context of one repetition
+    ours[1, 7] = 1e30  # one context decides nothing, ten of 500 do
+    assert A7.judge({"": (ours, naive)}).outcome == REPRODUCED
+    ours[1, 7:17] = 1e30
     assert A7.judge({"": (ours, naive)}).outcome == UNDECIDED
 
 

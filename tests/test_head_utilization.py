@@ -7,19 +7,17 @@ import pytest
 import torch
 
 from icl.checkpoints import load
-from icl.claims import NOT_REPRODUCED, REPRODUCED, UNDECIDED
+from icl.claims import NOT_REPRODUCED, REPRODUCED
 from icl.errors import Refused
 from icl.experiments.head_utilization import (
     A2,
     A3,
     PLANS,
     Result,
-    contrast,
     run,
-    smallest_first,
-    top_later,
 )
-from icl.heads import Importance
+from icl.heads import Importance, contrast, smallest_first, top_later
+from icl.intervals import AVERAGES
 
 NAN = math.nan
 
@@ -32,7 +30,7 @@ def made(rises, seeds=1):
 
 def result(zero, mean):
     """A result that has importances only."""
-    return Result({}, {}, {}, zero, mean, {})
+    return Result({}, {}, {}, zero, mean, {}, {})
 
 
 def cells(text):
@@ -55,9 +53,11 @@ def test_statistics_at_the_extremes():
     some = made([[1.0, 1, 1, 1], [5.0, 0, -1, 0], [2.0, 2, NAN, NAN], [-1.0, -1, -1, -1]])
     assert smallest_first(some).item() == pytest.approx(1.0)
     only = made([[1.0, 1, 1, 3], [3.0, 1, 0, 0], [0.0, 0, 9, 0]])
-    assert top_later(only).item() == pytest.approx(0.75)
+    assert {k: v.item() for k, v in top_later(only).items()} == {"layer 2": 0.75, "layer 3": 1.0}
     entropy = -(0.75 * math.log(0.75) + 0.25 * math.log(0.25)) / math.log(4)
-    assert contrast(only).item() == pytest.approx(only.entropy[0, 0].item() - entropy / 2)
+    first = only.entropy[0, 0].item()
+    assert contrast(only)["layer 2"].item() == pytest.approx(first - entropy)
+    assert contrast(only)["layer 3"].item() == pytest.approx(first)
 
 
 def test_the_least_important_head_is_of_the_first_layer_and_relative_to_the_risk():
@@ -97,8 +97,11 @@ def test_later_layers_of_one_head_do_not_do_where_the_first_has_one_too():
     assert verdict.deciding is A3.criteria[1]
 
 
-def test_a_model_that_uses_no_head_decides_nothing_of_its_later_layers():
-    assert A3.judge({"m": made([[0.0, 0], [0, 0]], 3)}).outcome == UNDECIDED
+def test_a_layer_that_uses_no_head_speaks_against_the_claim():
+    dead, equal, one = [0.0, 0, 0, 0], [1.0, 1, 1, 1], [9.0, 0, 1, 0]
+    assert A3.judge({"m": made([equal, one, dead], 3)}).outcome == NOT_REPRODUCED
+    assert contrast(made([dead, one]))["layer 2"].item() < 0
+    assert A3.judge({"m": made([dead, dead], 3)}).outcome == NOT_REPRODUCED
 
 
 def test_fragility_gives_smallest_then_largest_per_layer(found):
@@ -116,11 +119,11 @@ def test_fragility_leaves_gaps_where_a_model_has_fewer_layers(found):
 def test_robustness_shows_every_fill_and_average(found):
     rows = cells(result(found, found).robustness())
     assert [row[1:3] for row in rows] == [
-        ["zero", "mean"], ["zero", "median"], ["mean", "mean"], ["mean", "median"]
-    ]  # fmt: skip
-    assert rows[0][3].startswith("3.000")  # the outlier lifts the mean of the first head's rise
-    assert rows[1][3].startswith("0.200")
-    assert rows[1][5].startswith("0.750")
+        [output, average] for output in ("zero", "mean") for average in AVERAGES
+    ]
+    assert rows[1][3].startswith("3.000")  # the outlier lifts the mean of the first head's rise
+    assert rows[2][3].startswith("0.200")
+    assert rows[2][5].startswith("0.750")
 
 
 def test_the_median_ignores_what_the_mean_does_not(found):

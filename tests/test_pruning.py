@@ -27,16 +27,19 @@ from icl.predictors import excess_risk
 
 
 def made(ridge=1.0, full=0.2, first=0.4, later=0.8):
-    """Mean risks of three seeds that differ a little."""
-    around = torch.tensor([1.0, 1.01, 0.99])
-    return Risks(torch.tensor(ridge), full * around, first * around, later * around)
+    """Risks of three seeds that differ a little, on forty contexts that do not."""
+    around = torch.tensor([[1.0], [1.01], [0.99]]) * torch.ones(40)
+    return Risks(ridge * torch.ones(40), full * around, first * around, later * around)
 
 
 def test_what_is_left_is_of_the_advantage_over_ridge():
-    whole = torch.tensor([0.2, 0.2])
-    risks = Risks(torch.tensor(1.0), whole, torch.tensor([0.2, 0.6]), torch.tensor([1.0, 1.2]))
+    whole = torch.tensor([[0.2], [0.2]])
+    first, later = torch.tensor([[0.2], [0.6]]), torch.tensor([[1.0], [1.2]])
+    risks = Risks(torch.tensor([1.0]), whole, first, later)
     assert advantage_left(risks).tolist() == pytest.approx([1.0, 0.5])
-    assert advantage_left(risks._replace(many_first=whole + 0.8)).tolist() == pytest.approx([0, 0])
+    assert advantage_left(risks._replace(many_first=whole + 0.8)).tolist() == pytest.approx(
+        [0, 0], abs=1e-6
+    )
     assert (advantage_left(risks._replace(many_first=whole + 1)) < 0).all(), "worse than ridge"
 
 
@@ -53,6 +56,9 @@ def test_useless_or_swapped_models_turn_the_verdict():
     assert A4.judge({"m": made(first=2.0, later=5.0)}).outcome == NOT_REPRODUCED, "zero answers"
     assert A4.judge({"m": made(first=0.5, later=0.4)}).outcome == NOT_REPRODUCED, "swapped"
     assert A4.judge({"m": made(first=0.4, later=0.42)}).outcome == NOT_REPRODUCED, "no need"
+    untrained = made(full=1.2, first=1.2, later=5.0)  # all worse than ridge, and alike
+    assert advantage_left(untrained).tolist() == pytest.approx([1.0] * 3)
+    assert A4.judge({"m": untrained}, shared=True).outcome == NOT_REPRODUCED
 
 
 def test_settings_take_their_risks_from_the_right_models(task):
@@ -62,12 +68,12 @@ def test_settings_take_their_risks_from_the_right_models(task):
     case = Case(load("workhorse-3"), comparison, risks)
     (found,) = case.settings.values()
     assert list(case.settings) == ["8-8-8 heads, d = 8"], "no fine-tuned one to compare with"
-    assert [float(risk.flatten()[0]) for risk in found] == [1.0, 0.5, 1.5, 4.5]
+    assert [risk.flatten()[0] for risk in found] == [0.5, 0.0, 1.0, 4.0]
     more = Case(
         load("workhorse-3"), comparison, risks | {"1-8-8, fine-tuned": torch.full((2, 2), 9.0)}
     )
     tuned = more.settings["8-8-8 heads, d = 8, fine-tuned"]
-    assert [float(risk.flatten()[0]) for risk in tuned] == [1.0, 0.5, 2.5, 9.0]
+    assert [risk.flatten()[0] for risk in tuned] == [0.5, 0.0, 2.0, 9.0]
 
 
 def test_prunings_keep_many_heads_in_the_first_layer_or_in_the_later_ones():

@@ -1,7 +1,6 @@
 """Verdicts on the contexts of other evaluation seeds: executed, recorded and shown."""
 
 import json
-from pathlib import Path
 from types import SimpleNamespace
 
 import nbformat
@@ -10,10 +9,8 @@ import torch
 
 from icl.claims import CHEN, NOT_REPRODUCED, REPRODUCED, Claim, Criterion
 from icl.errors import Refused
-from icl.experiments import experiments
 from icl.site import pages, recheck
 
-ROOT = Path(__file__).parent.parent
 MADE = Claim("A1", CHEN, "It is so.", (Criterion("gap", lambda x: x, 0.5, "Why."),))
 JUDGES = """
 import torch
@@ -76,12 +73,3 @@ def test_the_page_says_which_verdicts_and_settings_differ():
     assert "other: the same on 0 of 2 seeds" in row
     assert "one:" not in row
     assert "not checked" in pages.rechecked([("c", here)], {})
-
-
-def test_every_claim_of_the_book_was_judged_on_the_same_five_other_seeds():
-    found = recheck.recorded(ROOT)
-    claims = {claim.id for experiment in experiments().values() for claim in experiment.CLAIMS}
-    assert set(found) == claims
-    for claim in found.values():
-        assert set(claim["outcome"]) == set(map(str, recheck.SEEDS))
-        assert len(set(claim["outcome"].values())) == 1, "a verdict that contexts decide is none"

@@ -15,8 +15,8 @@ from icl.experiments.varying_heads import (
     PLACES,
     PLANS,
     advantage,
+    by_doubling,
     gain,
-    least_doubling,
 )
 
 
@@ -33,10 +33,13 @@ def ladder(*levels):
     }
 
 
-def test_reductions_are_from_one_head_to_eight_and_by_the_worst_doubling_of_each_seed():
+def test_reductions_are_from_one_head_to_eight_and_by_every_doubling():
     found = {1: risks(4, 4), 2: risks(2, 4), 4: risks(1.5, 1), 8: risks(1, 2)}
     assert torch.allclose(gain(found), torch.tensor([0.75, 0.5]).double())
-    assert torch.allclose(least_doubling(found), torch.tensor([0.25, -1.0]).double())
+    doublings = {name: values.tolist() for name, values in by_doubling(found).items()}
+    assert doublings["1 to 2 heads"] == pytest.approx([0.5, 0.0])
+    assert doublings["2 to 4 heads"] == pytest.approx([0.25, 0.75])
+    assert doublings["4 to 8 heads"] == pytest.approx([1 / 3, -1.0])
 
 
 def test_the_advantage_is_the_fraction_below_the_baseline():
@@ -56,8 +59,11 @@ def test_the_advantage_is_the_fraction_below_the_baseline():
 )
 def test_more_heads_must_help_at_every_doubling(levels, outcomes):
     verdict = A1.judge({"a": ladder(*levels)})
-    for found, outcome in zip(verdict.findings, outcomes, strict=True):
-        assert outcome is None or found.decision == outcome
+    for criterion, outcome in zip(A1.criteria, outcomes, strict=True):
+        decisions = {found.decision for found in verdict.of(criterion)}
+        assert outcome is None or (
+            outcome in decisions and (outcome != REPRODUCED or len(decisions) == 1)
+        )
     assert (verdict.outcome == REPRODUCED) == (set(outcomes) == {REPRODUCED})
 
 

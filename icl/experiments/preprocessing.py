@@ -1,5 +1,6 @@
 """Is preprocessing what the heads buy? Models of one head that are given preprocessed inputs."""
 
+import math
 from dataclasses import dataclass
 
 import pandas as pd
@@ -9,9 +10,9 @@ from icl import figures, tables
 from icl.checkpoints import Checkpoint
 from icl.claims import AFTER_CHEN, Claim, Criterion, Verdict, finding
 from icl.errors import require
-from icl.experiments.comparison import Comparison
+from icl.experiments.comparison import TAIL, Comparison
 from icl.experiments.models import FULL, SINGLE_HEAD, flagship, trained, workhorse
-from icl.intervals import AVERAGES, estimate, over_seeds
+from icl.intervals import estimate, over_seeds, reduction
 
 PLANS = {
     "heads-1-3": SINGLE_HEAD["heads-1-3"],
@@ -36,13 +37,19 @@ SETTINGS = {
 }
 
 
-def bought(risks: tuple[Tensor, Tensor, Tensor], average: str = "mean") -> Tensor:
+def advantage(risks: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+    """By what fraction (M,) many heads have a lower risk than one; risks as for `bought`."""
+    raw, _, many = risks
+    return reduction(many, raw)
+
+
+def bought(risks: tuple[Tensor, Tensor, Tensor], average: str = "trimmed") -> Tensor:
     """Share (M,) of many heads' advantage over one that given preprocessing has as well.
 
     From risks (M, B) of one head on raw inputs, one on preprocessed ones, and many heads.
     """
-    raw, given, many = (AVERAGES[average](risk, dim=-1) for risk in risks)
-    return (raw - given) / (raw - many)
+    raw, given, many = risks
+    return reduction(given, raw, average) / reduction(many, raw, average)
 
 
 A9 = Claim(
@@ -50,6 +57,13 @@ A9 = Claim(
     AFTER_CHEN,
     "Preprocessing is what many heads buy.",
     (
+        Criterion(
+            "reduction of the risk from one head per layer to many, as a fraction",
+            advantage,
+            0.0,
+            "Only of an advantage can a share be bought.",
+            (-math.inf, 1.0),
+        ),
         Criterion(
             "share of the multi-head model's advantage over a one-head model that "
             "preprocessed inputs give to the one-head model",
@@ -87,24 +101,17 @@ class Result:
         for name, risk in self.risks.items():
             task = self.models[name].config.task
             panel = f"d = {task.d}, n = {task.n}"
-            medians = risk.median(dim=-1).values.tolist()
+            medians = risk.quantile(0.5, dim=-1).tolist()
             about = {"panel": panel, "label": self.models[name].label}
             rows += [about | {"value": median} for median in medians]
             references[panel] = self.comparisons[name].references(panel, "median")
         figures.dots(pd.DataFrame(rows), pd.concat(references.values()), "median excess risk")
 
     def numbers(self) -> tables.Text:
-        """Means, medians, and what single contexts do to the means."""
+        """Every risk with its tail."""
         rows = [
-            {
-                "model": self.models[name].label,
-                "mean": estimate(risk),
-                "mean on other contexts": over_seeds(self.models[name].risks),
-                "median": estimate(risk, "median"),
-                "share of the mean from the worst context": over_seeds(
-                    risk.amax(dim=-1) / risk.sum(dim=-1)
-                ),
-            }
+            {"model": self.models[name].label, "excess risk [95 %]": estimate(risk)}
+            | {k: f"{v(risk, self.comparisons[name].zero).mean():.3g}" for k, v in TAIL.items()}
             for name, risk in self.risks.items()
         ]
         return tables.show(pd.DataFrame(rows))
@@ -121,4 +128,4 @@ def run(contexts: int, seed: int) -> Result:
     measured = {
         setting: tuple(risks[name] for name in names) for setting, names in SETTINGS.items()
     }
-    return Result(A9.judge(measured), models, risks, comparisons)
+    return Result(A9.judge(measured, shared=True), models, risks, comparisons)
