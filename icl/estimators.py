@@ -17,6 +17,7 @@ from icl.predictors import LinearPredictor, excess_risk, squared_error
 from icl.tasks import SparseLinear
 
 TUNING_CONTEXTS = 1024
+HEAVY_TAILED = 8192  # contexts to tune on what diverges in rare ones: preprocessed, at a fixed rate
 STEPS = (1, 2, 3, 5, 7, 10, 20, 30, 50, 100, 300)  # numbers of steps to choose among
 
 
@@ -160,7 +161,8 @@ def tuned_gd(
     `relative`, from 0.05 to 2; numbers of steps are those of `STEPS`. For `ReweightedGD`, which
     has no closed form, the ratio is 1.3 and the steps are at most 10.
     """
-    contexts = draw(task, TUNING_CONTEXTS, "tune", seed)
+    diverges = issubclass(kind, PreprocessedGD) and not relative
+    contexts = draw(task, HEAVY_TAILED if diverges else TUNING_CONTEXTS, "tune", seed)
     low, high = (0.05, 2) if relative else (1e-3, 10)
     rates = _grid(low, high, 1.3 if kind.rescales else 1.1)
     choices = tuple(t for t in STEPS if t <= 10 or not kind.rescales)

@@ -154,9 +154,9 @@ def study(hidden: Callable[[Contexts], Iterator], depth: int, contexts: Contexts
 
 
 def over_models(values: Tensor) -> str:
-    """The estimate over seeds (M,), or the one value that there is."""
+    """The estimate over seeds (M,) of a fraction, or the one value that there is."""
     one = f"{values[0].item():.3f}".replace("-", "\N{MINUS SIGN}")
-    return str(over_seeds(values)) if len(values) > 1 else one
+    return str(over_seeds(values).within(high=1.0)) if len(values) > 1 else one
 
 
 @dataclass(frozen=True)
