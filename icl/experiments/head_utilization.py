@@ -107,8 +107,10 @@ class Result:
 
     @property
     def finding(self) -> tables.Text:
-        """A sentence per verdict."""
-        return finding(self.verdicts.values())
+        """A sentence per verdict, and the models that did not train."""
+        dead = [label for label, share in self.trained.items() if share == 0]
+        none = f"**Did not train** in any seed: {'; '.join(dead) or 'none'}."
+        return tables.Text(f"{finding(self.verdicts.values())}\n\n{none}")
 
     def plot_shares(self) -> None:
         """Heat-maps of importance shares: a panel per model, a row per layer, heads by rank.
@@ -166,9 +168,10 @@ class Result:
         order = [*self.zero, *sorted(self.varied, key=risks.get)]
         # What nearly all labels have in common is said once, beside the axis.
         short = [label.replace(" heads", "").replace(", d = 8", "") for label in order]
+        shares = [self.trained.get(label, 1.0) for label in order]
         short = [
-            name + f" ({self.trained[label]:.0%} of seeds)" * (self.trained.get(label, 1) < 1)
-            for name, label in zip(short, order, strict=True)
+            name + f" ({share:.0%} of seeds)" * (share < 1)
+            for name, share in zip(short, shares, strict=True)
         ]
         found = {label: found[label] for label in order}
         tops = [(100 * i.top_share.nanmean(dim=0)).tolist() for i in found.values()]
