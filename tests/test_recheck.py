@@ -72,4 +72,6 @@ def test_the_page_says_which_verdicts_and_settings_differ():
     assert "| 1 of 2 |" in row
     assert "other: the same on 0 of 2 seeds" in row
     assert "one:" not in row
-    assert "not checked" in pages.rechecked([("c", here)], {})
+    unchecked = pages.rechecked([("c", here)], {})
+    assert "not checked" in unchecked
+    assert "2 of 2" not in unchecked, "nothing agrees with what was not run"

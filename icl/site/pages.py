@@ -43,12 +43,13 @@ def rechecked(found: list[tuple[str, dict]], recorded: dict[str, dict]) -> Text:
             for setting, decision in verdict["settings"].items()
             if set(others["settings"].get(setting, {}).values()) - {decision}
         ]
+        agreeing = f"{len(verdict['settings']) - len(moved)} of {len(verdict['settings'])}"
         rows.append(
             [
                 verdict["id"],
                 verdict["outcome"],
                 _otherwise(verdict["outcome"], others["outcome"]),
-                f"{len(verdict['settings']) - len(moved)} of {len(verdict['settings'])}",
+                agreeing if others["settings"] else "",
                 "; ".join(moved),
             ]
         )
