@@ -4,7 +4,7 @@ import copy
 import hashlib
 import json
 import platform
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ from icl.configuration import Configuration
 from icl.contexts import draw
 from icl.errors import Refused, choose, require
 from icl.predictors import excess_risk
-from icl.training import Trainer, write_atomically
+from icl.training import Snapshots, Trainer, packed, unpacked, write_atomically
 from icl.transformer import Transformer, build
 
 TRAINED = Path(__file__).parent / "trained"
@@ -35,6 +35,7 @@ class Checkpoint:
     curve: (steps / CURVE_STEPS, M) batch risks, medians of so many steps: a single context can
         raise a batch's mean by orders of magnitude.
     risks: (M,) mean excess risk on RISK_CONTEXTS contexts of stream `evaluate`, seed 0.
+    snapshots: weights along the training, if any were kept; `at` gives them as models.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Checkpoint:
     risks: Tensor
     seconds: float
     versions: dict[str, str]
+    snapshots: Snapshots = field(default_factory=dict)
 
     def __post_init__(self):
         require(self.model.whole, f"{self.name}: a model with masked heads: allowed are whole ones")
@@ -55,15 +57,24 @@ class Checkpoint:
         """What to call it in a figure; its name is only how to load it."""
         return self.config.label
 
+    def at(self, step: int) -> Transformer:
+        """The models after so many steps, from weights that were rounded to half precision."""
+        require(step in self.snapshots, f"step={step}: {self.name} has {[*self.snapshots]}")
+        return _model(self.config, self.seeds, self.snapshots[step])
+
     def only(self, seeds: tuple[int, ...]) -> "Checkpoint":
         """The models of these training seeds, in this order."""
         absent = [seed for seed in seeds if seed not in self.seeds]
         require(not absent, f"seeds={absent}: {self.name} has {self.seeds}")
         rows = [self.seeds.index(seed) for seed in seeds]
-        state = {name: value[rows] for name, value in self.model.state_dict().items()}
+
+        def chosen(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+            return {name: value[rows] for name, value in weights.items()}
+
         return replace(
             self,
-            model=_model(self.config, seeds, state),
+            model=_model(self.config, seeds, chosen(self.model.state_dict())),
+            snapshots={step: chosen(weights) for step, weights in self.snapshots.items()},
             seeds=tuple(seeds),
             first_losses=self.first_losses[:, rows],
             curve=self.curve[:, rows],
@@ -93,6 +104,7 @@ def finished(name: str, trainer: Trainer) -> Checkpoint:
             "torch": torch.__version__,
             "numpy": np.__version__,
         },
+        snapshots=trainer.snapshots,
     )
 
 
@@ -110,20 +122,29 @@ def recorded_risk(model: Transformer, config: Configuration) -> Tensor:
 def join(first: Checkpoint, second: Checkpoint) -> Checkpoint:
     """One checkpoint with the seeds of both, which must be of one configuration."""
     require(
-        first.config == second.config and not set(first.seeds) & set(second.seeds),
-        f"seeds {first.seeds} and {second.seeds}: only checkpoints of one configuration and "
-        "different seeds can be joined",
+        first.config == second.config
+        and not set(first.seeds) & set(second.seeds)
+        and first.snapshots.keys() == second.snapshots.keys(),
+        f"seeds {first.seeds} and {second.seeds}: only checkpoints of one configuration, with "
+        "different seeds and snapshots after the same steps, can be joined",
     )
     seeds = first.seeds + second.seeds
-    states = first.model.state_dict(), second.model.state_dict()
-    state = {name: torch.cat([s[name] for s in states]) for name in states[0]}
+
+    def both(one: dict[str, Tensor], other: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {name: torch.cat([one[name], other[name]]) for name in one}
+
     versions = {
         name: ", ".join(dict.fromkeys((used, second.versions.get(name, used))))
         for name, used in first.versions.items()
     }
     return replace(
         first,
-        model=_model(first.config, seeds, state),
+        model=_model(
+            first.config, seeds, both(first.model.state_dict(), second.model.state_dict())
+        ),
+        snapshots={
+            step: both(first.snapshots[step], second.snapshots[step]) for step in first.snapshots
+        },
         seeds=seeds,
         first_losses=torch.cat([first.first_losses, second.first_losses], dim=1),
         curve=torch.cat([first.curve, second.curve], dim=1),
@@ -142,6 +163,7 @@ def _model(config: Configuration, seeds: tuple[int, ...], state: dict[str, Tenso
 def save(checkpoint: Checkpoint, path: Path) -> None:
     """Write a checkpoint, whole or not at all."""
     tensors = {f"model.{k}": v.contiguous() for k, v in checkpoint.model.state_dict().items()}
+    tensors |= packed(checkpoint.snapshots)
     for name in ("first_losses", "curve", "risks"):
         tensors[name] = getattr(checkpoint, name).contiguous()
     about = {
@@ -189,14 +211,14 @@ def load(name: str | Path) -> Checkpoint:
         parts = {k: v for k, v in tensors.items() if k.startswith("model.")}
         model = _model(config, seeds, {k.removeprefix("model."): v for k, v in parts.items()})
         recorded = {name: tensors[name] for name in ("first_losses", "curve", "risks")}
+        snapshots = unpacked(tensors)
         seconds, versions = float(about["seconds"]), json.loads(about["versions"])
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise Refused(f"{path}: its metadata and tensors do not fit together ({reason})") from None
     require(about.get("hash") == config.hash, f"{path}: its configuration does not match its hash")
-    return Checkpoint(
-        path.stem, model, config, seeds, **recorded, seconds=seconds, versions=versions
-    )
+    about = {"seconds": seconds, "versions": versions, "snapshots": snapshots}
+    return Checkpoint(path.stem, model, config, seeds, **recorded, **about)
 
 
 def _digest(tensors: dict[str, Tensor]) -> str:

@@ -97,6 +97,7 @@ USUAL = {
     "flagship": Recipe(steps=40_000, batch=64),
     "single": Recipe(steps=3_000, batch=256, lr=5e-3, init_scale=1.0),
     "sgd": Recipe(optimiser="sgd", lr=0.1, init_scale=0.6),
+    "split": Recipe(steps=4_000, batch=64, lr=1e-3),
 }
 USUAL_N = {8: 32, 16: 48}  # examples per context, by features
 
@@ -118,18 +119,30 @@ class Start:
 
 
 @dataclass(frozen=True)
+class Split:
+    """A start from Algorithm 1 or gradient descent by hand, its steps split over heads.
+
+    Every step has the rate `step_rate`, which the heads of its layer share at random.
+    """
+
+    step_rate: float
+
+
+@dataclass(frozen=True)
 class Configuration:
     """Everything that determines a trained model but its seed.
 
-    Training starts from drawn weights, or where `start` says.
+    Training starts from drawn weights, or where `start` or `split` says.
     """
 
     task: Task = field(default_factory=SparseLinear)
     architecture: Architecture = field(default_factory=Architecture)
     recipe: Recipe = field(default_factory=Recipe)
     start: Start | None = None
+    split: Split | None = None
 
     def __post_init__(self):
+        require(not (self.start and self.split), f"start={self.start}: no start has a split")
         require(
             self.task.d == self.architecture.d,
             f"d={self.architecture.d} of the architecture: the task has d={self.task.d}",
@@ -141,7 +154,7 @@ class Configuration:
         )
 
     def to_dict(self) -> dict:
-        return asdict(self)
+        return {k: v for k, v in asdict(self).items() if v is not None or k != "split"}
 
     @classmethod
     def from_dict(cls, data: dict) -> "Configuration":
@@ -150,6 +163,7 @@ class Configuration:
             "architecture": Architecture,
             "recipe": Recipe,
             "start": Start,
+            "split": Split,
         }
         whole = {k: ADDED.get(k, {}) | given for k, given in data.items() if given}
         return cls(**{name: parts[name](**given) for name, given in whole.items()})
@@ -182,7 +196,7 @@ class Configuration:
         yield f"d = {model.d}"
         if model.d_head != (model.d_model if self._dense else model.d + 1):
             yield f"k = {model.d_head}"
-        if model.d_model != 4 * model.d:
+        if model.d_model != 4 * model.d and not self.split:  # which sets the width
             yield f"width {model.d_model}"
         if model.inputs != "raw":
             yield f"{model.inputs} inputs"
@@ -213,6 +227,7 @@ class Configuration:
 
     def _training_words(self) -> Iterator[str]:
         if not self.start:
+            yield from ["split"] * bool(self.split)
             yield from self.recipe.words()
             return
         chosen = " at random" if self.start.keep == "random" else ""
@@ -221,10 +236,14 @@ class Configuration:
 
 @dataclass(frozen=True)
 class Plan:
-    """A model to train: a configuration and the training seeds it is repeated over."""
+    """A model to train: a configuration and the training seeds it is repeated over.
+
+    After each of the steps in `snapshots` the weights are kept; they determine no model.
+    """
 
     config: Configuration
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+    snapshots: tuple[int, ...] = ()
 
     def adjusted(self, steps: int | None = None, seeds: tuple[int, ...] | None = None) -> "Plan":
         """The same with other steps or seeds; None keeps what there is."""

@@ -56,6 +56,7 @@ class Job:
     def run(self, device: str = "cpu", report: Callable | None = None) -> Checkpoint:
         """Train, resuming what was cut; needs no file but its own state."""
         trainer = begin(self.plan.config, self.plan.seeds, device)
+        trainer.keep = self.plan.snapshots
         return finished(self.name, train(trainer, self.state, report))
 
     def store(self, trained: Checkpoint) -> str:

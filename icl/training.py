@@ -22,12 +22,17 @@ from icl.transformer import Transformer
 
 SAVE_EVERY = 20.0  # seconds of training that a kill can cost
 
+# Weights along a training, in half precision, by the number of steps taken.
+Snapshots = dict[int, dict[str, Tensor]]
+
 
 class Trainer:
     """M models of one configuration, one per seed, in training from the weights they come with.
 
     Model m sees the contexts of stream `train` and its own seed, so training it alone gives
     the same model up to rounding. `losses` is the history (steps, M) of batch excess risks.
+    After every step in `keep`, which is empty at first, the weights join the `snapshots`, in half
+    precision.
     """
 
     def __init__(self, config: Configuration, seeds: tuple[int, ...], model: Transformer):
@@ -44,6 +49,8 @@ class Trainer:
         self.optimiser = _optimiser(config.recipe, model.ordered())
         self.step, self.seconds = 0, 0.0
         self.losses = torch.full((config.recipe.steps, len(seeds)), torch.nan)
+        self.keep: tuple[int, ...] = ()
+        self.snapshots: Snapshots = {}
 
     def advance(self) -> Tensor:
         """Take one step; return the excess risk (M,) of its batches, before the step."""
@@ -63,6 +70,9 @@ class Trainer:
         self.optimiser.step()
         self.losses[self.step] = loss.detach().cpu()
         self.step += 1
+        if self.step in self.keep:
+            weights = self.model.state_dict()
+            self.snapshots[self.step] = {k: v.detach().half().cpu() for k, v in weights.items()}
         self.seconds += time.perf_counter() - started
         return self.losses[self.step - 1]
 
@@ -86,6 +96,7 @@ class Trainer:
         state = {f"model.{k}": v for k, v in self.model.state_dict().items()}
         for i, slots in self.optimiser.state_dict()["state"].items():
             state |= {f"optimiser.{i}.{name}": value for name, value in slots.items()}
+        state |= packed(self.snapshots)
         state["losses"] = self.losses[: self.step].clone()
         about = {"hash": self.config.hash, "seeds": json.dumps(self.seeds)}
         state["seconds"] = torch.tensor(self.seconds, dtype=torch.float64)
@@ -103,12 +114,13 @@ class Trainer:
             about == {"hash": self.config.hash, "seeds": json.dumps(self.seeds)},
             f"{path}: the state of another training; delete it to start anew",
         )
-        parts = {"model": {}, "optimiser": {}}
+        parts = {"model": {}, "optimiser": {}, "snapshots": {}}
         for name, value in state.items():
             part, _, rest = name.partition(".")
             if rest:
                 parts[part][rest] = value
         self.model.load_state_dict(parts["model"])
+        self.snapshots = unpacked(state)
         slots: dict[int, dict] = {}
         for name, value in parts["optimiser"].items():
             index, _, slot = name.partition(".")
@@ -118,6 +130,25 @@ class Trainer:
         self.step = len(state["losses"])
         self.losses[: self.step] = state["losses"]
         self.seconds = state["seconds"].item()
+
+
+def packed(snapshots: Snapshots) -> dict[str, Tensor]:
+    """Snapshots as the tensors of a file."""
+    return {
+        f"snapshots.{step}.{name}": value
+        for step, weights in snapshots.items()
+        for name, value in weights.items()
+    }
+
+
+def unpacked(tensors: dict[str, Tensor]) -> Snapshots:
+    """The snapshots among the tensors of a file, in the order of their steps."""
+    found: Snapshots = {}
+    for key, value in tensors.items():
+        part, step, name = [*key.split(".", 2), "", ""][:3]
+        if part == "snapshots":
+            found.setdefault(int(step), {})[name] = value
+    return dict(sorted(found.items()))
 
 
 def _optimiser(recipe: Recipe, parameters: Iterable[Tensor]) -> torch.optim.Optimizer:

@@ -32,7 +32,9 @@ WHOLE = replace(
 
 @pytest.fixture(scope="module", params=[SMALL, WHOLE], ids=["on statistics", "whole blocks"])
 def small(request):
-    return finished("small", train(begin(request.param, (4, 9))))
+    trainer = begin(request.param, (4, 9))
+    trainer.keep = (5, 25)
+    return finished("small", train(trainer))
 
 
 @pytest.fixture
@@ -50,7 +52,20 @@ def test_a_round_trip_keeps_everything(small, file):
         assert torch.equal(getattr(again, name), getattr(small, name))
     for a, b in zip(again.model.parameters(), small.model.parameters(), strict=True):
         assert torch.equal(a, b)
+    assert again.snapshots.keys() == small.snapshots.keys() == {5, 25}
+    for a, b in zip(again.at(25).parameters(), small.model.parameters(), strict=True):
+        assert torch.equal(a, b.half().float())
     assert all(check.passed for check in verify(again))
+
+
+def test_a_snapshot_is_the_model_after_so_many_steps(small):
+    trainer = begin(small.config, small.seeds)
+    for _ in range(5):
+        trainer.advance()
+    for a, b in zip(small.at(5).parameters(), trainer.model.parameters(), strict=True):
+        assert torch.allclose(a, b, rtol=1e-3, atol=1e-6)
+    with pytest.raises(Refused, match=r"step=6: small has \[5, 25\]"):
+        small.at(6)
 
 
 def test_verify_sees_other_weights_and_other_losses(small):
@@ -73,8 +88,12 @@ def test_a_part_and_the_rest_join_to_the_whole(small):
         assert torch.equal(getattr(whole, name), getattr(small, name))
     for a, b in zip(whole.model.parameters(), small.model.parameters(), strict=True):
         assert torch.equal(a, b)
+    for step, weights in small.snapshots.items():
+        assert all(torch.equal(whole.snapshots[step][k], v) for k, v in weights.items())
     with pytest.raises(Refused, match="different seeds"):
         join(one, one)
+    with pytest.raises(Refused, match="same steps"):
+        join(one, replace(two, snapshots={}))
 
 
 def test_a_masked_model_is_no_checkpoint(small):
@@ -128,6 +147,7 @@ def test_every_planned_model_ships_as_it_is_described():
         shipped = load(name)
         assert shipped.config == plan.config
         assert shipped.seeds == plan.seeds
+        assert tuple(shipped.snapshots) == plan.snapshots
         assert shipped.curve.shape == (plan.config.recipe.steps // 100, len(shipped.seeds))
 
 

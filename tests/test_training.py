@@ -82,7 +82,9 @@ def test_killed_and_resumed_training_ends_with_the_same_bits(tmp_path, config):
         training.SAVE_EVERY = 0.05
         config = Configuration.from_dict({config.to_dict()!r})
         report = lambda step, _: print(step, flush=True)
-        training.train(begin(config, (0, 1)), Path({str(state)!r}), report)
+        trainer = begin(config, (0, 1))
+        trainer.keep = (1, 200)
+        training.train(trainer, Path({str(state)!r}), report)
         """
     )
     reached = []
@@ -95,9 +97,14 @@ def test_killed_and_resumed_training_ends_with_the_same_bits(tmp_path, config):
         running.stdout.close()
     assert state.exists()
     assert reached[1] > 1, "the second run did not resume"
-    resumed = train(config, (0, 1), state)
-    whole = train(config, (0, 1))
+    resumed, whole = begin(config, (0, 1)), begin(config, (0, 1))
+    resumed.keep = whole.keep = (1, 200)
+    training.train(resumed, state)
+    training.train(whole)
     assert torch.equal(resumed.losses, whole.losses)
+    assert list(resumed.snapshots) == [1, 200]
+    for step, kept in whole.snapshots.items():
+        assert all(torch.equal(resumed.snapshots[step][name], kept[name]) for name in kept)
     assert resumed.seconds > 0.3, "the time before the kills counts"
     assert all(torch.equal(a, b) for a, b in zip(weights(resumed), weights(whole), strict=True))
 
