@@ -1,7 +1,6 @@
 """Which heads does a trained transformer use? Every head masked in turn."""
 
 from dataclasses import dataclass, replace
-from itertools import product
 
 import pandas as pd
 import seaborn as sns
@@ -10,78 +9,23 @@ from torch import Tensor
 
 from icl import figures, tables
 from icl.checkpoints import Checkpoint
-from icl.claims import CHEN, Claim, Criterion, Verdict, finding
-from icl.configuration import USUAL
+from icl.claims import CHEN, Claim, Verdict, finding
 from icl.errors import require
-from icl.experiments.comparison import Comparison, learned, standings
-from icl.experiments.models import EQUAL, FULL, trained, workhorse
-from icl.heads import Importance, contrast, importance, smallest_first, top_later
-from icl.intervals import AVERAGES, Estimate, over_seeds, trimmed
+from icl.experiments.comparison import EVERY_HEAD, MORE_EVEN, ONE_HEAD, Comparison, standings
+from icl.experiments.models import FULL, trained, workhorse
+from icl.heads import FILLS, Importance, contrast, importance, smallest_first, top_later
+from icl.intervals import AVERAGES, Estimate, over_seeds
 
-EIGHT = {
+PLANS = {
     "workhorse-3": FULL["workhorse-3"],
     "workhorse-5": FULL["workhorse-5"],
     "workhorse-3-decay": workhorse(8, 8, 8, weight_decay=3e-4),
     "flagship": FULL["flagship"],
 }
-# When do later layers rely on one head? 4 heads per layer, one or more settings changed.
-FOUR = {name: EQUAL[name] for name in ("heads-4-2", "heads-4-3", "heads-4-5")}
-FOUR |= {
-    f"decay-{w:g}-k{k}-{depth}-{steps}": workhorse(
-        *[4] * depth, d_head=k, weight_decay=w, steps=steps
-    )
-    for w, k, depth, steps in (
-        *product((0.0, 3e-4, 1e-3), (4, 9), (3,), (14_000, 3_500)),
-        *product((0.0, 3e-4, 1e-3), (4, 9), (2,), (14_000,)),
-        *product((6e-4,), (4, 9), (3,), (14_000,)),
-        (1e-3, 9, 5, 14_000),
-    )
-    if (w, k, steps) != (0.0, 9, 14_000)  # that is heads-4-{depth}
-}
-OTHERS = {f"sgd-{w:g}": vars(USUAL["sgd"]) | {"weight_decay": w} for w in (0.0, 3e-5, 1e-4)}
-OTHERS |= {"init-1": {"init_scale": 1.0}, "adamw-0.3": {"optimiser": "adamw", "weight_decay": 0.3}}
-FOUR |= {name: workhorse(4, 4, 4, **recipe) for name, recipe in OTHERS.items()}
-PLANS = EIGHT | FOUR
 
 
-A2 = Claim(
-    "A2",
-    CHEN,
-    "Every head of the first layer matters.",
-    (
-        Criterion(
-            "smallest relative rise of the risk when one first-layer head is masked",
-            smallest_first,
-            0.1,
-            "A head matters if the model is clearly worse without it: by a tenth. The rise "
-            "is relative to the risk, not to the other heads' rises, because a head with a "
-            "small share of a large rise can still not be spared.",
-        ),
-    ),
-)
-A3 = Claim(
-    "A3",
-    CHEN,
-    "Later layers usually rely on one head.",
-    (
-        Criterion(
-            "top-1 share of importance in every later layer",
-            top_later,
-            0.5,
-            "Above one half, one head outweighs all others of its layer together. The layers are "
-            "judged one by one; their intervals are so wide that all hold at once with 95 %.",
-            (0.0, 1.0),
-        ),
-        Criterion(
-            "normalised entropy of importance in layer 1 minus that of every later layer",
-            contrast,
-            0.0,
-            "Above zero, the first layer spreads its work over more heads than the later one does. "
-            "The layers are judged as before.",
-            (-1.0, 1.0),
-        ),
-    ),
-)
+A2 = Claim("A2", CHEN, "Every head of the first layer matters.", (EVERY_HEAD,))
+A3 = Claim("A3", CHEN, "Later layers usually rely on one head.", (ONE_HEAD, MORE_EVEN))
 CLAIMS = (A2, A3)
 
 CELLS = {"annot": True, "cbar": False, "linewidths": 1}  # of heat-maps
@@ -92,9 +36,7 @@ PERCENT = CELLS | {"vmin": 0, "vmax": 100, "cmap": "rocket_r", "fmt": ".0f"}
 class Result:
     """Importance of the heads of every model, by its label, and the verdicts.
 
-    In `zero` and `mean` are the models of eight heads per layer, whose masked heads put out zero
-    or their mean; in `varied` those of four heads, masked to zero, in the seeds that learned
-    anything; `trained` is the share of them. `models` are those of eight.
+    Masked heads put out zero in `zero`, and their mean in `mean`.
     """
 
     verdicts: dict[str, Verdict]
@@ -102,15 +44,11 @@ class Result:
     comparisons: dict[str, Comparison]
     zero: dict[str, Importance]
     mean: dict[str, Importance]
-    varied: dict[str, Importance]
-    trained: dict[str, float]
 
     @property
     def finding(self) -> tables.Text:
-        """A sentence per verdict, and the models that did not train."""
-        dead = [label for label, share in self.trained.items() if share == 0]
-        none = f"**Did not train** in any seed: {'; '.join(dead) or 'none'}."
-        return tables.Text(f"{finding(self.verdicts.values())}\n\n{none}")
+        """A sentence per verdict."""
+        return finding(self.verdicts.values())
 
     def plot_shares(self) -> None:
         """Heat-maps of importance shares: a panel per model, a row per layer, heads by rank.
@@ -157,38 +95,6 @@ class Result:
             rows.append({"model": label} | {f"layer {i}": end for i, end in enumerate(ends, 1)})
         return tables.show(pd.DataFrame(rows).fillna(""))
 
-    def plot_conditions(self) -> None:
-        """The top share of every layer and the risk, means over seeds: a row per model.
-
-        Models of four heads per layer come after those of eight, by risk. Seeds in which no head
-        of a layer matters have no top share, and are left out of its mean.
-        """
-        found = self.zero | self.varied
-        risks = {k: trimmed(i.full, dim=-1).mean().item() for k, i in found.items()}
-        order = [*self.zero, *sorted(self.varied, key=risks.get)]
-        # What nearly all labels have in common is said once, beside the axis.
-        short = [label.replace(" heads", "").replace(", d = 8", "") for label in order]
-        shares = [self.trained.get(label, 1.0) for label in order]
-        short = [
-            name + f" ({share:.0%} of seeds)" * (share < 1)
-            for name, share in zip(short, shares, strict=True)
-        ]
-        found = {label: found[label] for label in order}
-        tops = [(100 * i.top_share.nanmean(dim=0)).tolist() for i in found.values()]
-        tops = pd.DataFrame(tops, index=short).rename(columns=lambda i: i + 1)
-        size, ratios = (figures.WIDTH, 0.3 * len(found) + 0.8), (tops.shape[1], 1)
-        _, (left, right) = figures.subplots(1, 2, figsize=size, width_ratios=ratios)
-        sns.heatmap(tops, ax=left, annot_kws={"size": 10}, **PERCENT)
-        look = CELLS | {"annot_kws": {"size": 10}, "fmt": ".2f", "yticklabels": False}
-        risks = pd.DataFrame({"risk": [risks[label] for label in found]})
-        sns.heatmap(risks, ax=right, cmap="crest", **look)
-        left.tick_params(axis="y", rotation=0, labelsize=10)
-        left.set_ylabel("heads of every layer; d = 8 unless given")
-        left.set_title("layer", fontsize=11)
-        for axes in (left, right):
-            axes.grid(visible=False)
-            axes.tick_params(axis="x", labelbottom=False, labeltop=True)
-
     def robustness(self) -> tables.Text:
         """The deciding statistics under every way to mask a head and to average over contexts."""
         rows = [
@@ -230,21 +136,15 @@ def run(contexts: int, examples: int, seed: int) -> Result:
     tasks = {m.config.task for m in models.values()}
     on = {t: Comparison.on(replace(t, n=examples or t.n), contexts, seed) for t in tasks}
     comparisons = {k: on[m.config.task] for k, m in models.items()}
-    eight, four = ([plan.config.label for plan in plans.values()] for plans in (EIGHT, FOUR))
-
-    def masked(labels: list[str], output: str) -> dict[str, Importance]:
-        few = {k: on.contexts[: max(2, contexts // 4)] for k, on in comparisons.items()}
-        return {k: importance(models[k].model, few[k], output) for k in labels}
-
-    zero, mean, varied = masked(eight, "zero"), masked(eight, "mean"), masked(four, "zero")
-    zeros = {k: on.zero[: max(2, contexts // 4)] for k, on in comparisons.items()}
-    masks = {k: learned(i.full, zeros[k]) for k, i in varied.items()}
+    few = {k: on.contexts[: max(2, contexts // 4)] for k, on in comparisons.items()}
+    zero, mean = (
+        {k: importance(model.model, few[k], output) for k, model in models.items()}
+        for output in FILLS
+    )
     return Result(
         {"A2": A2.judge(zero, shared=True), "A3": A3.judge(zero, shared=True)},
-        {k: models[k] for k in eight},
+        models,
         comparisons,
         zero,
         mean,
-        {k: i.only(masks[k]) for k, i in varied.items() if masks[k].any()},
-        {k: mask.double().mean().item() for k, mask in masks.items()},
     )

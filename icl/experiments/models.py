@@ -1,6 +1,7 @@
 """Models that several experiments share, as plans by the name of their file."""
 
 from dataclasses import replace
+from itertools import product
 
 from icl.checkpoints import Checkpoint, load
 from icl.configuration import USUAL, Configuration, Plan
@@ -59,6 +60,39 @@ SINGLE_HEAD = {
     "heads-1-3": EQUAL["heads-1-3"],
     "heads-1-5": EQUAL["heads-1-5"],
     "flagship-1": flagship(1, 1, 1),
+}
+
+
+SPARSITIES, NOISES = (1, 2, 4), (0.1, 0.3, 0.5, 1.0)
+# What is trained in every cell of a grid of these: heads per layer and coupled weight decay.
+ALONE = "1-1-1"
+KINDS = {
+    "8-8-8": ((8, 8, 8), 0.0),
+    "8-8-8, decay": ((8, 8, 8), 1e-4),
+    "8-4-4, decay": ((8, 4, 4), 1e-4),
+    ALONE: ((1, 1, 1), 0.0),
+}
+SHORT = {"steps": 6_000, "batch": 64}
+
+
+def sparse(s: int, noise: float, heads: tuple[int, ...], decay: float = 0.0) -> Plan:
+    """A model of eight features for s non-zero weights and a noise, trained more briefly."""
+    recipe = replace(USUAL["workhorse"], **SHORT, weight_decay=decay)
+    task = SparseLinear(8, s, 32, noise, "sphere")
+    return Plan(Configuration(task, Architecture(8, heads, 9, 32), recipe))
+
+
+def named(s: int, noise: float, heads: tuple[int, ...], decay: float) -> str:
+    """The file of a model in the grid."""
+    return f"s{s}-noise{noise:g}-{''.join(map(str, heads))}" + f"-decay{decay:g}" * (decay > 0)
+
+
+# The models of the grid by sparsity, noise and kind.
+GRID = {
+    (s, noise, kind): (named(s, noise, heads, decay), sparse(s, noise, heads, decay))
+    for s, noise in product(SPARSITIES, NOISES)
+    for kind, (heads, decay) in KINDS.items()
+    if s < 4 or heads != (8, 4, 4)
 }
 
 
