@@ -103,14 +103,15 @@ class Block(nn.Module):
         mlp = [self.mlp.up, self.mlp.down] if self.mlp else []
         return [self.query, self.key, self.value, self.output, *mlp]
 
-    def heads(self, x: Tensor, examples: int | None, attend: Attention) -> Tensor:
-        """Every head's output before its output matrix, (M, B, T, H, k).
+    def heads(self, x: Tensor, examples: int | None, attend: Attention, first: int = 0) -> Tensor:
+        """Every head's output before its output matrix, (M, B, T − first, H, k).
 
-        Keys and values are of the first tokens, which are the examples; None takes all.
+        Keys and values are of the first tokens, which are the examples; None takes all. The
+        tokens before `first` put out nothing.
         """
         x = self.norm(x)
         seen = x if examples is None else x[:, :, :examples]
-        return attend(self.query(x), self.key(seen), self.value(seen))
+        return attend(self.query(x[:, :, first:]), self.key(seen), self.value(seen))
 
     def feed(self, x: Tensor) -> Tensor:
         """States after the MLP, if there is one, from states to which the heads have added."""

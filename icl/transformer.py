@@ -134,10 +134,12 @@ class Transformer(nn.Module, Predictor):
 
     def finish(self, contexts: Contexts, x: Tensor, layer: int = 0) -> Tensor:
         """Answers (M, B, q) from the states x that enter `layer`, as `hidden` yields them."""
-        reading = self._reading(contexts)
-        for later in range(layer, len(self.blocks)):
-            x = self._layer(later, x, reading)
-        return self.readout(x[:, :, contexts.tokens.shape[-2] :])
+        reading, last = self._reading(contexts), len(self.blocks) - 1
+        for middle in range(layer, last):
+            x = self._layer(middle, x, reading)
+        first = contexts.tokens.shape[-2]  # nothing reads the examples after the last layer
+        x = self._layer(last, x, reading, first) if layer <= last else x[:, :, first:]
+        return self.readout(x)
 
     def risk_from(self, contexts: Contexts, x: Tensor, layer: int) -> Tensor:
         """Excess risk (M, B) if states x enter `layer`."""
@@ -168,10 +170,13 @@ class Transformer(nn.Module, Predictor):
         """How many tokens are keys, and how all attend to them."""
         return contexts.tokens.shape[-2], ATTENTION[self.config.attention]
 
-    def _layer(self, layer: int, x: Tensor, reading: tuple[int | None, Attention]) -> Tensor:
+    def _layer(
+        self, layer: int, x: Tensor, reading: tuple[int | None, Attention], first: int = 0
+    ) -> Tensor:
+        """States (M, B, T − first, D) of the tokens from `first` on after a layer."""
         block = self.blocks[layer]
-        z = self._gate(layer, x) * block.heads(x, *reading)
-        return block.feed(x + block.output(z))
+        z = self._gate(layer, x) * block.heads(x, *reading, first)
+        return block.feed(x[:, :, first:] + block.output(z))
 
     def _gate(self, layer: int, x: Tensor) -> Tensor:
         return self.gates[layer].to(x)[:, None, None, :, None]
