@@ -81,23 +81,23 @@ class Recipe:
             "clip": f"gradients clipped at {self.clip:g}",
             "lengths": "trained at n = " + " to ".join(map(str, self.lengths)),
         }
-        kin = [usual for usual in USUAL.values() if usual.optimiser == self.optimiser]
+        kin = [usual for usual in USUAL.values() if usual.optimiser in ("adam", self.optimiser)]
         unlike = (
             [text for name, text in words.items() if getattr(self, name) != getattr(usual, name)]
-            for usual in kin or USUAL.values()
+            for usual in kin
         )
         optimiser = [] if self.optimiser == "adam" else [OPTIMISERS[self.optimiser]]
         return optimiser + min(unlike, key=len)
 
 
-# What the book usually trains with: models of eight features, of sixteen, single layers, and by
-# SGD; a label says in what a recipe differs.
+# What the book usually trains with: models of eight features, of sixteen, single layers, by SGD,
+# and from a split; a label says in what a recipe differs.
 USUAL = {
     "workhorse": Recipe(),
     "flagship": Recipe(steps=40_000, batch=64),
     "single": Recipe(steps=3_000, batch=256, lr=5e-3, init_scale=1.0),
     "sgd": Recipe(optimiser="sgd", lr=0.1, init_scale=0.6),
-    "split": Recipe(steps=4_000, batch=64, lr=1e-3),
+    "split": Recipe(steps=3_000, batch=64),
 }
 USUAL_N = {8: 32, 16: 48}  # examples per context, by features
 
@@ -142,7 +142,7 @@ class Configuration:
     split: Split | None = None
 
     def __post_init__(self):
-        require(not (self.start and self.split), f"start={self.start}: no start has a split")
+        require(not self.start or not self.split, f"start={self.start}: has no split={self.split}")
         require(
             self.task.d == self.architecture.d,
             f"d={self.architecture.d} of the architecture: the task has d={self.task.d}",
@@ -227,8 +227,7 @@ class Configuration:
 
     def _training_words(self) -> Iterator[str]:
         if not self.start:
-            yield from ["split"] * bool(self.split)
-            yield from self.recipe.words()
+            yield from ["split"] * bool(self.split) + self.recipe.words()
             return
         chosen = " at random" if self.start.keep == "random" else ""
         yield f"pruned{chosen} and fine-tuned"

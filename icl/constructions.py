@@ -3,6 +3,8 @@
 Hidden states have slots [x, z, y, ŷ] with z the inputs that gradient descent works on. Without
 preprocessing z is x itself and the slots are [x, y, ŷ]. The embedding writes x and y, so a
 query starts with y = 0, and the prediction is read from slot ŷ, which starts at 0.
+
+Many matrices do what a head does; `least_cost` is what the cheapest of them cost.
 """
 
 from dataclasses import replace
@@ -10,21 +12,22 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from icl.blocks import Block
 from icl.contexts import Contexts
 from icl.descent import GradientDescent, PreprocessedGD
 from icl.errors import require
-from icl.transformer import Architecture, LinearTransformer, build
+from icl.transformer import Architecture, LinearTransformer, Transformer, build
 
 
-def blank(config: Architecture) -> LinearTransformer:
-    """One model in float64 that embeds x and y, reads ŷ, and whose layers add nothing."""
-    model = build(config).double().requires_grad_(False)
+def blank(config: Architecture, n_models: int = 1) -> LinearTransformer:
+    """Models in float64 that embed x and y, read ŷ, and whose layers add nothing."""
+    model = build(config, n_models).double().requires_grad_(False)
     for parameter in model.parameters():
         parameter.zero_()
     d = config.d
-    model.embed.weight[0, :d, :d] = torch.eye(d)
-    model.embed.weight[0, d, -2] = 1
-    model.readout.weight[0, -1] = 1
+    model.embed.weight[:, :d, :d] = torch.eye(d)
+    model.embed.weight[:, d, -2] = 1
+    model.readout.weight[:, -1] = 1
     return model
 
 
@@ -46,6 +49,62 @@ def preprocess_then_optimise(d: int, steps: int, rate: float) -> LinearTransform
     for layer in range(1, steps + 1):
         _write_step(model, layer, rate)
     return model
+
+
+def split_steps(config: Architecture, rate: float, shares: list[Tensor]) -> LinearTransformer:
+    """Gradient descent, or with a width of 2d + 2 Algorithm 1, whose steps heads share.
+
+    `shares` has (M, H) for every step: the fraction of it that each head of its layer takes.
+    They sum to 1, so all M models compute the same. Every head has the least cost.
+    """
+    first = len(config.heads) - len(shares)
+    require(
+        (first, config.d_model) in ((0, config.d + 2), (1, 2 * config.d + 2))
+        and config.heads[:first] in ((), (config.d,))
+        and config.heads[first:] == tuple(share.shape[1] for share in shares)
+        and config.d_head >= config.d,
+        f"{config}: steps can be split over heads of d_head >= d in layers of width d + 2, or of "
+        f"2d + 2 after a first layer of d heads; here over {[s.shape[1] for s in shares]} heads",
+    )
+    model = blank(config, len(shares[0]))
+    if first:
+        _write_preprocessing(model)
+    for layer, share in enumerate(shares, first):
+        for head, part in enumerate(share.double().unbind(dim=1)):
+            _write_step(model, layer, rate * part, head)
+    _balance(model)
+    return model
+
+
+def least_cost(a: Tensor, b: Tensor) -> Tensor:
+    """The least sum of squares of matrices O, V, K, Q with O V = c A and Kᵀ Q = B / c, (...).
+
+    A and B (..., D, D) say what a head does, up to the free scale c > 0:
+
+        4 √(|A| |B|),   |.| the nuclear norm, the sum of singular values.
+
+    For |O|² + |V|² ≥ 2 |O V|, with equality where O = U √S and V = √S Wᵀ of the singular value
+    decomposition U S Wᵀ (Srebro et al., 2004); so four matrices cost at least 2 c |A| + 2 |B| / c,
+    which is least at c² = |B| / |A|. It takes a head dimension of the ranks of A and B.
+    """
+    return 4 * (_nuclear(a) * _nuclear(b)).sqrt()
+
+
+def head_costs(model: Transformer) -> list[Tensor]:
+    """The least cost of every head, (M, H) for each layer, whatever its matrices cost now."""
+    heads = (_by_head(block) for block in model.blocks)
+    return [
+        least_cost(value @ output, key @ query.mT)  # Aᵀ and B
+        for query, key, value, output in heads
+    ]
+
+
+def head_norms(model: Transformer) -> list[Tensor]:
+    """The sum of squares of every head's four matrices, (M, H) for each layer."""
+    return [
+        sum(weight.square().sum(dim=(-2, -1)) for weight in _by_head(block))
+        for block in model.blocks
+    ]
 
 
 def layer_errors(
@@ -85,8 +144,26 @@ def correct_digits(errors: Tensor) -> Tensor:
     return -errors.amax(dim=(-2, -1)).clamp(min=torch.finfo(torch.float64).eps).log10()
 
 
-def _write_step(model: LinearTransformer, layer: int, rate: float) -> None:
-    """Make `layer` one gradient step on the inputs z.
+def _nuclear(matrix: Tensor) -> Tensor:
+    return torch.linalg.svdvals(matrix).sum(dim=-1)
+
+
+def _balance(model: LinearTransformer) -> None:
+    """Give the four matrices of every head one norm, which leaves what it does as it is."""
+    for weights in map(_by_head, model.blocks):
+        norms = torch.stack([weight.flatten(2).norm(dim=-1) for weight in weights])
+        for weight, scale in zip(weights, norms.log().mean(dim=0).exp() / norms, strict=True):
+            weight.mul_(scale[..., None, None])
+
+
+def _by_head(block: Block) -> list[Tensor]:
+    """Views of the matrices: query, key and value (M, H, D, k), output (M, H, k, D)."""
+    read = [maps.weight.detach().movedim(2, 1) for maps in (block.query, block.key, block.value)]
+    return [*read, block.output.weight.detach()]
+
+
+def _write_step(model: LinearTransformer, layer: int, rate: float | Tensor, head: int = 0) -> None:
+    """Make a head of `layer` one gradient step on the inputs z, its rate one or for each model.
 
     Before it, every token with inputs z holds ŷ = <u, z>. With K = Q = z, a value of y − ŷ,
     and `rate` η in the output, the head adds to ŷ of a token with inputs z
@@ -99,10 +176,10 @@ def _write_step(model: LinearTransformer, layer: int, rate: float) -> None:
     d, block = model.config.d, model.blocks[layer]
     inputs = slice(-d - 2, -2)
     for maps in (block.key, block.query):
-        maps.weight[0, inputs, 0] = torch.eye(d, dtype=maps.weight.dtype)
-    block.value.weight[0, -2, 0, 0] = 1
-    block.value.weight[0, -1, 0, 0] = -1
-    block.output.weight[0, 0, 0, -1] = rate
+        maps.weight[:, inputs, head, :d] = torch.eye(d, dtype=maps.weight.dtype)
+    block.value.weight[:, -2, head, 0] = 1
+    block.value.weight[:, -1, head, 0] = -1
+    block.output.weight[:, head, 0, -1] = rate
 
 
 def _write_preprocessing(model: LinearTransformer) -> None:
@@ -113,6 +190,6 @@ def _write_preprocessing(model: LinearTransformer) -> None:
     """
     block = model.blocks[0]
     for j in range(model.config.d):
-        block.key.weight[0, j, j, 0] = block.query.weight[0, j, j, 0] = 1
-        block.value.weight[0, -2, j, 0] = 1
-        block.output.weight[0, j, 0, model.config.d + j] = 1
+        block.key.weight[:, j, j, 0] = block.query.weight[:, j, j, 0] = 1
+        block.value.weight[:, -2, j, 0] = 1
+        block.output.weight[:, j, 0, model.config.d + j] = 1

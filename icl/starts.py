@@ -1,9 +1,14 @@
-"""Where a training starts: from drawn weights, or from a shipped model whose heads were pruned."""
+"""Where a training starts: from drawn weights, from a shipped model whose heads were pruned, or
+from an algorithm written by hand whose steps are split over heads.
+"""
 
 from functools import cache
 
+import torch
+
 from icl.checkpoints import load
 from icl.configuration import Configuration, Start
+from icl.constructions import split_steps
 from icl.contexts import draw
 from icl.errors import require
 from icl.heads import Importance, importance, most_important, prune, random_heads
@@ -14,9 +19,13 @@ TUNING_CONTEXTS = 2048  # that heads are chosen on
 
 
 def begin(config: Configuration, seeds: tuple[int, ...], device: str = "cpu") -> Trainer:
-    """A training at its first step: from drawn weights or, for a fine-tuning, pruned ones."""
-    start = config.start
-    model = pruned(start, config.architecture, seeds) if start else fresh(config, seeds)
+    """A training at its first step, from where its configuration says."""
+    if config.start:
+        model = pruned(config.start, config.architecture, seeds)
+    elif config.split:
+        model = split(config, seeds)
+    else:
+        model = fresh(config, seeds)
     return Trainer(config, seeds, model.to(device))
 
 
@@ -25,6 +34,7 @@ def fresh(config: Configuration, seeds: tuple[int, ...]) -> Transformer:
     require(
         config.start is None, f"start={config.start}: these models start from another's weights"
     )
+    require(config.split is None, f"split={config.split}: these models start from an algorithm")
     model = build(config.architecture, len(seeds))
     return model.initialise(seeds, config.recipe.init_scale)
 
@@ -52,6 +62,19 @@ def pruned(start: Start, architecture: Architecture, seeds: tuple[int, ...]) -> 
     model = prune(chosen.model, [keep[rows] for keep in kept])
     require(model.config == architecture, impossible)
     return model
+
+
+def split(config: Configuration, seeds: tuple[int, ...]) -> Transformer:
+    """Algorithm 1, or gradient descent, with every step shared at random by its layer's heads.
+
+    The shares of a layer are uniform among those that sum to 1, drawn from each training seed.
+    """
+    heads = config.architecture.heads
+    counts = heads[1:] if config.architecture.d_model == 2 * config.task.d + 2 else heads
+    rngs = [torch.Generator().manual_seed(seed) for seed in seeds]
+    drawn = [torch.stack([-torch.rand(h, generator=rng).log() for rng in rngs]) for h in counts]
+    shares = [part / part.sum(dim=1, keepdim=True) for part in drawn]
+    return split_steps(config.architecture, config.split.step_rate, shares).float()
 
 
 @cache
