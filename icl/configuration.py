@@ -98,6 +98,15 @@ USUAL = {
     "single": Recipe(steps=3_000, batch=256, lr=5e-3, init_scale=1.0),
     "sgd": Recipe(optimiser="sgd", lr=0.1, init_scale=0.6),
     "split": Recipe(steps=3_000, batch=64),
+    "practical": Recipe(
+        steps=6_000,
+        batch=32,
+        lr=1e-3,
+        optimiser="adamw",
+        weight_decay=0.1,
+        init_scale=1.0,
+        lengths=(16, 48),
+    ),
 }
 USUAL_N = {8: 32, 16: 48}  # examples per context, by features
 

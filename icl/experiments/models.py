@@ -96,6 +96,24 @@ GRID = {
 }
 
 
+# Transformers as they are trained in practice: softmax or ReLU, heads of size D/h, any length.
+SPARSEST = SparseLinear(8, 1, 32, 0.5, "sphere")
+
+
+def practical(attention: str, *heads: int, norm: bool = False, mlp: bool = False) -> Plan:
+    """A model of width 64 on the sparsest task, with AdamW and standard initial weights."""
+    model = Architecture(8, heads, 64 // heads[0], 64, attention, norm=norm, mlp=mlp)
+    return Plan(Configuration(SPARSEST, model, USUAL["practical"]))
+
+
+PRACTICAL = {
+    "relu-norm": practical("relu", 8, 8, 8, norm=True),
+    "softmax-norm": practical("softmax", 8, 8, 8, norm=True),
+    "softmax": practical("softmax", 8, 8, 8),
+    "softmax-norm-mlp": practical("softmax", 8, 8, 8, norm=True, mlp=True),
+}
+
+
 def trained(plans: dict[str, Plan]) -> dict[str, Checkpoint]:
     """The planned models, as they ship; no two may have one label, which results go by."""
     found = {name: load(name) for name in plans}
