@@ -90,21 +90,21 @@ def least_cost(a: Tensor, b: Tensor) -> Tensor:
     return 4 * (_nuclear(a) * _nuclear(b)).sqrt()
 
 
+def head_matrices(model: Transformer) -> list[tuple[Tensor, Tensor]]:
+    """A = O V and B = Kᵀ Q of every head, (M, H, D, D) each, layer by layer."""
+    heads = map(_by_head, model.blocks)
+    return [((value @ output).mT, key @ query.mT) for query, key, value, output in heads]
+
+
 def head_costs(model: Transformer) -> list[Tensor]:
-    """The least cost of every head, (M, H) for each layer, whatever its matrices cost now."""
-    heads = (_by_head(block) for block in model.blocks)
-    return [
-        least_cost(value @ output, key @ query.mT)  # Aᵀ and B
-        for query, key, value, output in heads
-    ]
+    """The least cost of what every head does, (M, H), layer by layer."""
+    return [least_cost(*matrices) for matrices in head_matrices(model)]
 
 
 def head_norms(model: Transformer) -> list[Tensor]:
-    """The sum of squares of every head's four matrices, (M, H) for each layer."""
-    return [
-        sum(weight.square().sum(dim=(-2, -1)) for weight in _by_head(block))
-        for block in model.blocks
-    ]
+    """What the four matrices of every head do cost, their sum of squares, (M, H) by layer."""
+    heads = map(_by_head, model.blocks)
+    return [sum(weight.square().sum(dim=(-2, -1)) for weight in head) for head in heads]
 
 
 def layer_errors(

@@ -12,8 +12,13 @@ from icl.claims import NOT_REPRODUCED, REPRODUCED, UNDECIDED
 from icl.constructions import (
     correct_digits,
     gradient_descent,
+    head_costs,
+    head_matrices,
+    head_norms,
     layer_errors,
+    least_cost,
     preprocess_then_optimise,
+    split_steps,
 )
 from icl.contexts import draw, gram_moments
 from icl.descent import GradientDescent, PreprocessedGD
@@ -21,6 +26,7 @@ from icl.errors import Refused
 from icl.experiments import constructions
 from icl.experiments.constructions import A6
 from icl.tasks import SparseLinear
+from icl.transformer import Architecture, build
 
 RATE = 0.03
 PAIRS = ((gradient_descent, GradientDescent), (preprocess_then_optimise, PreprocessedGD))
@@ -229,3 +235,138 @@ def test_parameters_out_of_range_are_refused(wrong):
     usual = {"features": 2, "steps": 1, "rate": 0.02, "contexts": 4, "starts": 1, "seed": 1}
     with pytest.raises(Refused, match=next(iter(wrong))):
         constructions.run(**usual | wrong)
+
+
+def normal(seed, *shape):
+    return torch.from_numpy(np.random.default_rng(seed).standard_normal(shape))
+
+
+def balanced(a, b):
+    """Four matrices O, V, K, Q of one norm, from singular value decompositions."""
+    sides = []
+    for matrix in (a, b):
+        u, values, w = torch.linalg.svd(matrix)
+        sides += [u * values.sqrt(), values.sqrt()[:, None] * w]
+    o, v, k, q = sides
+    scale = (k.norm() / o.norm()) ** 0.5
+    return o * scale, v * scale, k.T / scale, q / scale
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(1, 5), st.integers(1, 7), st.integers(0, 10**6))
+def test_no_factors_cost_less_than_the_least_and_balanced_ones_attain_it(width, k, seed):
+    o, v, key, q = normal(seed, 4, width, k)
+    a, b = o @ v.T, key @ q.T
+    least = least_cost(a, b)
+    assert sum(x.square().sum() for x in (o, v, key, q)) >= least - 1e-9
+    o, v, key, q = found = balanced(a, b)
+    scale = (a * (o @ v)).sum() / a.square().sum()
+    torch.testing.assert_close(o @ v, scale * a)
+    torch.testing.assert_close(key.T @ q, b / scale)
+    torch.testing.assert_close(sum(x.square().sum() for x in found), least)
+
+
+def terms(heads):
+    """Σ_h A_h ⊗ B_h, (D, D, D, D): output, value, key, query."""
+    return sum(torch.einsum("as,tb->astb", a, b) for a, b in heads)
+
+
+def of_tensor(tensor):
+    """Heads whose terms sum to a tensor: the singular vectors of its flattening."""
+    width = len(tensor)
+    u, values, w = torch.linalg.svd(tensor.reshape(width**2, -1))
+    return [
+        (x.view(width, width) * value, y.view(width, width))
+        for x, value, y in zip(u.T, values, w, strict=True)
+        if value > 1e-10
+    ]
+
+
+def total(heads):
+    return sum(least_cost(a, b) for a, b in heads)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(2, 4), st.integers(1, 4), st.integers(0, 10**6))
+def test_no_heads_do_what_one_does_at_a_lower_cost(width, others, seed):
+    """One head's A ⊗ B written as many: in shares, with terms that cancel, and mixed again."""
+    a, b = normal(seed, 2, width, width)
+    shares = normal(seed + 1, others + 1).abs()
+    shared = [(share / shares.sum() * a, b) for share in shares]
+    x, y = normal(seed + 2, 2, others, width, width)
+    mixed = torch.linalg.qr(normal(seed + 3, others + 1, others + 1)).Q
+    lefts, rights = torch.cat([a[None], x]), torch.cat([b[None], 0 * y])
+    lefts, rights = (torch.einsum("gh,hij->gij", mixed, side) for side in (lefts, rights))
+    for heads in (shared, list(zip(lefts, rights, strict=True))):
+        torch.testing.assert_close(terms(heads), terms([(a, b)]), rtol=0, atol=1e-9)
+        assert total(heads) >= least_cost(a, b) - 1e-9
+    biggest = max(least_cost(*head) for head in shared) / total(shared)
+    assert total(shared) >= least_cost(a, b) / biggest.sqrt() - 1e-9
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_no_heads_take_a_step_cheaper_whatever_they_swap(seed):
+    """A Gram matrix is symmetric, so a layer keeps its answers if value and key are swapped in
+    some part of its terms. A gradient step has no cheaper form among all those.
+    """
+    ((a, b),) = [(a[0, 0], b[0, 0]) for a, b in head_matrices(gradient_descent(3, 1, 0.7))]
+    step, rng = terms([(a, b)]), normal(seed, 5, 5, 5, 5)
+    swapped = rng - rng.transpose(1, 2)
+    for part in (1e-3, 0.03, 1.0):
+        assert total(of_tensor(step + part * swapped)) > least_cost(a, b)
+    for share in (0.5, 1.0):  # the step itself with value and key swapped, in part or all
+        heads = of_tensor(share * step.transpose(1, 2))
+        heads += [((1 - share) * a, b)] if share < 1 else []
+        assert total(heads) > least_cost(a, b)
+
+
+def test_preprocessing_costs_4_a_feature_however_many_heads_share_it():
+    model = preprocess_then_optimise(3, 1, RATE)
+    ((a, b), _), (costs, _) = head_matrices(model), head_costs(model)
+    torch.testing.assert_close(costs, torch.full((1, 3), 4.0).double())
+    flat = terms(zip(a[0], b[0], strict=True)).reshape(64, 64)
+    values = torch.linalg.svdvals(flat)
+    torch.testing.assert_close(values[:4], torch.tensor([1.0, 1, 1, 0]).double())
+    for seed in range(5):  # Σ √(|A| |B|) is at least the sum of the roots of singular values
+        mixed = torch.linalg.qr(normal(seed, 4, 4)).Q[:, :3]
+        sides = (torch.einsum("gh,hij->gij", mixed, side[0]) for side in (a, b))
+        assert total(zip(*sides, strict=True)) >= 4 * values.sqrt().sum() - 1e-9
+
+
+def test_steps_that_heads_share_are_the_same_steps_at_the_cost_of_their_roots():
+    shares = [torch.tensor([[0.5, 0.3, 0.2], [1, 0, 0]]), torch.tensor([[0.9, 0.1], [0.5, 0.5]])]
+    shares = [share.double().clamp(min=1e-12) for share in shares]
+    contexts = draw(SparseLinear(d=3, n=20, values="sphere"), 50, "evaluate", 0)
+    for built, first, width in ((gradient_descent, (), 5), (preprocess_then_optimise, (3,), 8)):
+        config = Architecture(3, (*first, 3, 2), d_head=4, d_model=width)
+        model, whole = split_steps(config, 0.2, shares), built(3, 2, 0.2)
+        expected = whole.weights(contexts).expand(2, -1, -1)
+        torch.testing.assert_close(model.weights(contexts), expected)
+        costs, alone = head_costs(model)[-2:], head_costs(whole)[-2:]
+        for share, cost, once in zip(shares, costs, alone, strict=True):
+            torch.testing.assert_close(cost, share.sqrt() * once)
+            assert (cost.sum(dim=1) >= once[:, 0] - 1e-4).all()
+        for norm, cost in zip(head_norms(model), head_costs(model), strict=True):
+            torch.testing.assert_close(norm, cost)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"d_model": 9}, {"heads": (2, 3, 2)}, {"heads": (3, 3, 3)}, {"d_head": 2}]
+)
+def test_steps_are_split_where_there_is_room_for_them(wrong):
+    config = Architecture(3, (3, 3, 2), 3, 8)
+    shares = [torch.ones(1, 3) / 3, torch.ones(1, 2) / 2]
+    split_steps(config, 0.1, shares)
+    with pytest.raises(Refused, match="steps can be split"):
+        split_steps(replace(config, **wrong), 0.1, shares)
+
+
+def test_matrices_of_heads_are_those_that_the_layer_applies():
+    config = Architecture(3, (2,), d_head=2, d_model=5)
+    model = build(config).initialise((0,), 1.0).double()
+    contexts = draw(SparseLinear(d=3, n=9), 4, "evaluate", 0)
+    states = next(model.hidden(contexts))  # (1, 1, d+1, D)
+    ((a, b),) = head_matrices(model)
+    gram = states[0, 0].T @ contexts.gram @ states[0, 0]
+    expected = torch.einsum("hij,njk,hkl,tl->nhti", a[0], gram, b[0], states[0, 0])
+    torch.testing.assert_close(model.added_by_heads(contexts, states, 0)[0], expected)

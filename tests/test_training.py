@@ -12,7 +12,8 @@ import torch
 
 from icl import training
 from icl.checkpoints import finished, load, save
-from icl.configuration import Configuration, Recipe, Start
+from icl.configuration import Configuration, Recipe, Split, Start
+from icl.constructions import preprocess_then_optimise
 from icl.contexts import draw
 from icl.errors import Failed, Refused
 from icl.predictors import excess_risk
@@ -322,3 +323,30 @@ def test_finetuning_starts_from_the_pruned_model_and_verifies(tmp_path):
         begin(other, (0,))
     with pytest.raises(Refused, match="start from another's weights"):
         fresh(config, (0,))
+
+
+def test_a_split_start_is_algorithm_1_in_shares_drawn_from_the_seed(tmp_path):
+    config = replace(
+        SMALL, architecture=Architecture(4, (4, 3, 2), d_head=5, d_model=10), split=Split(0.1)
+    )
+    assert Configuration.from_dict(config.to_dict()) == config
+    assert "split" not in SMALL.to_dict()
+    assert len({config.hash, replace(config, split=None).hash}) == 2
+    assert config.hash != replace(config, split=Split(0.2)).hash
+    assert ", split" in config.label
+    trainer, alone = begin(config, (0, 3)), begin(config, (3,))
+    contexts = draw(SMALL.task, 50, "evaluate", seed=0)
+    expected = preprocess_then_optimise(4, 2, 0.1).weights(contexts).expand(2, -1, -1)
+    found = trainer.model.double().weights(contexts)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
+    taken = trainer.model.blocks[1].output.weight[:, :, 0, -1]
+    assert not torch.allclose(taken[0], taken[1])
+    torch.testing.assert_close(alone.model.blocks[1].output.weight[0, :, 0, -1].double(), taken[1])
+    save(finished("split", train(config, (0, 3))), tmp_path / "split.safetensors")
+    again = load(tmp_path / "split.safetensors")
+    assert again.config == config
+    assert all(check.passed for check in verify(again))
+    with pytest.raises(Refused, match="start from an algorithm"):
+        fresh(config, (0,))
+    with pytest.raises(Refused, match="has no split"):
+        replace(config, start=Start("workhorse-3", "0" * 12))
