@@ -1,0 +1,226 @@
+"""Do transformers nearer to practice divide the work? Softmax and ReLU, normalisation and MLP."""
+
+from dataclasses import dataclass, replace
+
+import pandas as pd
+import seaborn as sns
+from torch import Tensor
+
+from icl import figures, tables
+from icl.checkpoints import Checkpoint
+from icl.claims import CHEN, Claim, Criterion, Verdict, finding
+from icl.contexts import Contexts, draw
+from icl.errors import require
+from icl.estimators import ESTIMATORS
+from icl.experiments.comparison import (
+    EVERY_HEAD,
+    MORE_EVEN,
+    ONE_HEAD,
+    Comparison,
+    Pair,
+    advantage,
+    standings,
+)
+from icl.experiments.models import PRACTICAL, SPARSEST, trained
+from icl.heads import Importance, importance
+from icl.intervals import Estimate, estimate, over_contexts, over_seeds, trimmed
+from icl.predictors import squared_error
+from icl.probing import implied_weights
+
+PLANS = PRACTICAL
+NAMES = {
+    "relu-norm": "ReLU, norm",
+    "softmax-norm": "softmax, norm",
+    "softmax": "softmax",
+    "softmax-norm-mlp": "softmax, norm, MLP",
+}
+QUERIES = 8  # per context; implied weights need more than there are features
+IMPLYING = 12
+LENGTHS = (8, 16, 32, 64, 128)  # trained at 16 to 48
+NEAR = ("GD", "ridge", "lasso", "preprocessed GD", "re-weighted GD", "Bayes")
+
+A2T = Claim(
+    "A2t",
+    CHEN,
+    "Every head of the first layer matters, in transformers nearer to practice.",
+    (EVERY_HEAD,),
+)
+A3T = Claim(
+    "A3t",
+    CHEN,
+    "Later layers usually rely on one head, in transformers nearer to practice.",
+    (ONE_HEAD, MORE_EVEN),
+)
+A8T = Claim(
+    "A8t",
+    CHEN,
+    "Transformers nearer to practice beat gradient descent and ridge regression.",
+    (
+        Criterion(
+            "reduction of the risk below the better of tuned gradient descent and tuned ridge, as "
+            "a fraction",
+            advantage,
+            0.1,
+            "As for A8: a tenth is the least that deserves to be called better.",
+            (-float("inf"), 1.0),
+        ),
+    ),
+)
+CLAIMS = (A2T, A3T, A8T)
+
+
+@dataclass(frozen=True)
+class Implied:
+    """What the answers of a model imply, by estimator: squared distances over contexts.
+
+    size: (M, B) of the implied weights ŵ from zero; away: by estimator, from its weights.
+    nonlinear: (M, B) the share of the answers' mean square that no weights explain.
+    """
+
+    size: Tensor
+    away: dict[str, Tensor]
+    nonlinear: Tensor
+
+    def explained(self, name: str) -> Tensor:
+        """Fraction (M,) of the implied weights that an estimator's explain."""
+        return 1 - trimmed(self.away[name], -1) / trimmed(self.size, -1)
+
+
+@dataclass(frozen=True)
+class Result:
+    """By kind: models, importance of their heads, what answers imply; risks at other lengths."""
+
+    verdicts: dict[str, Verdict]
+    models: dict[str, Checkpoint]
+    comparison: Comparison
+    heads: dict[str, Importance]
+    implied: dict[str, Implied]
+    lengths: pd.DataFrame
+
+    @property
+    def finding(self) -> tables.Text:
+        """A sentence per verdict."""
+        return finding(self.verdicts.values())
+
+    def plot_shares(self) -> None:
+        """Heat-maps of importance shares: a panel per kind, a row per layer, heads by rank."""
+        size = figures.WIDTH, 2.1 * len(self.heads)
+        _, panels = figures.subplots(len(self.heads), 1, figsize=size, squeeze=False)
+        look = {"annot": True, "fmt": ".0f", "cbar": False, "linewidths": 1, "cmap": "rocket_r"}
+        for axes, (name, found) in zip(panels[:, 0], self.heads.items(), strict=True):
+            ranked = found.shares.nan_to_num(0).sort(dim=-1, descending=True).values
+            mean = pd.DataFrame(100 * ranked.mean(dim=0).numpy())
+            mean = mean.rename(columns=lambda i: i + 1, index=lambda i: f"layer {i + 1}")
+            sns.heatmap(mean, ax=axes, vmin=0, vmax=100, **look)
+            axes.set_title(name, loc="left", fontsize=12)
+            axes.tick_params(axis="y", rotation=0)
+        panels[-1, 0].set_xlabel("head, by rank within its layer")
+
+    def plot_seeds(self) -> None:
+        """The largest share of every layer: a dot per seed, the mean and its 95 % interval."""
+        fig, axes = figures.subplots(figsize=(figures.WIDTH, 4))
+        ticks = []
+        for name, look in figures.looks(self.heads).items():
+            for layer, top in enumerate(self.heads[name].top_share.unbind(dim=1), 1):
+                figures.mark_seeds(axes, len(ticks), top.nan_to_num(0), look["color"])
+                ticks.append(layer)
+            ticks.append("")  # a gap before the next kind
+            axes.plot([], [], "o", color=look["color"], label=name)
+        axes.axhline(ONE_HEAD.threshold, color="0.4", linestyle="--", linewidth=1)
+        axes.set(ylim=(0, 1.05), xlabel="layer", ylabel="share of the top head")
+        axes.set_xticks(range(len(ticks)), ticks)
+        axes.grid(axis="x", visible=False)
+        fig.legend(loc="outside upper center", ncols=2, fontsize=10)
+
+    def rises(self) -> tables.Text:
+        """The rise without the least and the most important head of every layer, over seeds."""
+        rows = []
+        for name, found in self.heads.items():
+            ends = zip(found.relative.amin(dim=-1).T, found.relative.amax(dim=-1).T, strict=True)
+            rows += [
+                {
+                    "model": name,
+                    "layer": layer,
+                    "least important head": over_seeds(low),
+                    "most important head": over_seeds(high),
+                }
+                for layer, (low, high) in enumerate(ends, 1)
+            ]
+        return tables.show(pd.DataFrame(rows))
+
+    def nearest(self) -> tables.Text:
+        """How much of the implied weights every estimator explains, and what is not linear."""
+        rows = [
+            {"model": name}
+            | {near: _with_contexts(found, near) for near in NEAR}
+            | {"answers not linear in the query": over_seeds(trimmed(found.nonlinear, -1))}
+            for name, found in self.implied.items()
+        ]
+        return tables.show(pd.DataFrame(rows))
+
+    def plot_lengths(self) -> None:
+        """Risk against the number of examples, inside and beyond the lengths of training."""
+        figures.curves(self.lengths, "n", "examples n per context", log="xy")
+
+    def standings(self) -> tables.Text:
+        """Risks of the models and of the baselines, with their tails."""
+        on = dict.fromkeys(self.models, self.comparison)
+        return tables.show(standings(self.models, on))
+
+
+def _with_contexts(found: Implied, name: str) -> Estimate:
+    variance = over_contexts(lambda part: part.explained(name), found).item()
+    return over_seeds(found.explained(name), variance=variance).within(high=1.0)
+
+
+def imply(model: Checkpoint, contexts: Contexts) -> Implied:
+    """Compare the weights that answers imply with those of tuned estimators."""
+    weights, nonlinear = implied_weights(model.model, contexts)
+    tuned = {name: ESTIMATORS[name].tuned(contexts.task) for name in NEAR}
+    away = {
+        name: squared_error(weights, replace(contexts, w=found.weights(contexts)))
+        for name, found in tuned.items()
+    }
+    return Implied(weights.square().sum(dim=-1), away, nonlinear)
+
+
+def over_lengths(models: dict[str, Checkpoint], contexts: int, seed: int) -> pd.DataFrame:
+    """Risks of models and references by the number of examples."""
+    rows = []
+    for n in LENGTHS:
+        on = Comparison.on(replace(SPARSEST, n=n), contexts, seed, QUERIES)
+        risks = {name: on.risk(found.model) for name, found in models.items()} | on.baselines
+        rows += [
+            {"panel": "", "label": name, "n": n, **vars(estimate(risk))}
+            for name, risk in risks.items()
+        ]
+    return pd.DataFrame(rows)
+
+
+def run(contexts: int, seed: int) -> Result:
+    """Measure risks on so many contexts of this seed, importances on a quarter of them.
+
+    What answers imply and other lengths are shown for an eighth of them.
+    """
+    require(contexts >= 16, f"contexts={contexts}: allowed are 16 and more")
+    shipped = {model.name: model for model in trained(PLANS).values()}
+    models = {NAMES[name]: model for name, model in shipped.items()}
+    comparison = Comparison.on(SPARSEST, contexts, seed, QUERIES)
+    few = comparison.contexts[: max(2, contexts // 4)]
+    heads = {name: importance(model.model, few) for name, model in models.items()}
+    pairs: dict[str, Pair] = {
+        name: (comparison.risk(model.model), comparison.naive) for name, model in models.items()
+    }
+    implying = draw(SPARSEST, contexts // 8, "evaluate", seed, queries=IMPLYING)
+    return Result(
+        {
+            "A2t": A2T.judge(heads, shared=True),
+            "A3t": A3T.judge(heads, shared=True),
+            "A8t": A8T.judge(pairs, shared=True),
+        },
+        models,
+        comparison,
+        heads,
+        {name: imply(model, implying) for name, model in models.items()},
+        over_lengths(models, contexts // 8, seed),
+    )
