@@ -11,7 +11,7 @@ from types import ModuleType
 from icl.configuration import Plan
 from icl.errors import require
 
-SHARED = ("models", "comparison")  # what experiments may import of one another's wing
+SHARED = ("models", "comparison", "measures")  # what experiments may import of one another's wing
 
 
 def experiments() -> dict[str, ModuleType]:

@@ -13,7 +13,6 @@ from icl.claims import Criterion
 from icl.configuration import Configuration
 from icl.contexts import Contexts, draw
 from icl.estimators import ESTIMATORS, NAIVE, Zero
-from icl.heads import contrast, smallest_first, top_later
 from icl.intervals import estimate, over_seeds, reduction, trimmed
 from icl.one_layer import distance, effective_step, excess, optimal_one_step, rate
 from icl.predictors import Predictor, excess_risk
@@ -74,32 +73,6 @@ LEAST_RISK = Criterion(
     tightness,
     3.0,
     "That is an excess of 0.1 %, below which nothing is left to gain.",
-)
-
-# What is said of heads, from their `Importance`.
-EVERY_HEAD = Criterion(
-    "smallest relative rise of the risk when one first-layer head is masked",
-    smallest_first,
-    0.1,
-    "A head matters if the model is clearly worse without it: by a tenth. The rise is relative to "
-    "the risk, not to the other heads' rises, because a head with a small share of a large rise "
-    "can still not be spared.",
-)
-ONE_HEAD = Criterion(
-    "top-1 share of importance in every later layer",
-    top_later,
-    0.5,
-    "Above one half, one head outweighs all others of its layer together. The layers are judged "
-    "one by one; their intervals are so wide that all hold at once with 95 %.",
-    (0.0, 1.0),
-)
-MORE_EVEN = Criterion(
-    "normalised entropy of importance in layer 1 minus that of every later layer",
-    contrast,
-    0.0,
-    "Above zero, the first layer spreads its work over more heads than the later one does. The "
-    "layers are judged as before.",
-    (-1.0, 1.0),
 )
 
 

@@ -14,7 +14,8 @@ from icl.checkpoints import Checkpoint
 from icl.claims import CHEN, Claim, Criterion, Verdict, finding
 from icl.configuration import USUAL
 from icl.errors import require
-from icl.experiments.comparison import EVERY_HEAD, MORE_EVEN, ONE_HEAD, Comparison, learned
+from icl.experiments.comparison import Comparison, learned
+from icl.experiments.measures import EVERY_HEAD, MORE_EVEN, ONE_HEAD
 from icl.experiments.models import (
     ALONE,
     EQUAL,

@@ -11,7 +11,8 @@ from icl import figures, tables
 from icl.checkpoints import Checkpoint
 from icl.claims import CHEN, Claim, Verdict, finding
 from icl.errors import require
-from icl.experiments.comparison import EVERY_HEAD, MORE_EVEN, ONE_HEAD, Comparison, standings
+from icl.experiments.comparison import Comparison, standings
+from icl.experiments.measures import EVERY_HEAD, MORE_EVEN, ONE_HEAD
 from icl.experiments.models import FULL, trained, workhorse
 from icl.heads import FILLS, Importance, contrast, importance, smallest_first, top_later
 from icl.intervals import AVERAGES, Estimate, over_seeds

@@ -3,6 +3,8 @@
 from dataclasses import replace
 from itertools import product
 
+import numpy as np
+
 from icl.checkpoints import Checkpoint, load
 from icl.configuration import USUAL, Configuration, Plan
 from icl.errors import require
@@ -73,6 +75,8 @@ KINDS = {
     ALONE: ((1, 1, 1), 0.0),
 }
 SHORT = {"steps": 6_000, "batch": 64}
+# Steps after which some models' weights are kept, from 58 on by factors of about 1.56.
+SNAPSHOTS = tuple(int(step) for step in np.geomspace(10, 6_000, 30).round()[8:-1:2])
 
 
 def sparse(s: int, noise: float, heads: tuple[int, ...], decay: float = 0.0) -> Plan:
@@ -87,12 +91,24 @@ def named(s: int, noise: float, heads: tuple[int, ...], decay: float) -> str:
     return f"s{s}-noise{noise:g}-{''.join(map(str, heads))}" + f"-decay{decay:g}" * (decay > 0)
 
 
+# Cells whose models are watched in training.
+WATCHED = ((1, 0.5, "8-8-8, decay"), (2, 1.0, "8-8-8"))
+
+
+def cell(s: int, noise: float, kind: str) -> tuple[str, Plan]:
+    """The file of a model in the grid, and its plan."""
+    heads, decay = KINDS[kind]
+    snapshots = SNAPSHOTS if (s, noise, kind) in WATCHED else ()
+    plan = replace(sparse(s, noise, heads, decay), snapshots=snapshots)
+    return named(s, noise, heads, decay), plan
+
+
 # The models of the grid by sparsity, noise and kind.
 GRID = {
-    (s, noise, kind): (named(s, noise, heads, decay), sparse(s, noise, heads, decay))
+    (s, noise, kind): cell(s, noise, kind)
     for s, noise in product(SPARSITIES, NOISES)
-    for kind, (heads, decay) in KINDS.items()
-    if s < 4 or heads != (8, 4, 4)
+    for kind in KINDS
+    if s < 4 or kind != "8-4-4, decay"
 }
 
 
@@ -107,7 +123,7 @@ def practical(attention: str, *heads: int, norm: bool = False, mlp: bool = False
 
 
 PRACTICAL = {
-    "relu-norm": practical("relu", 8, 8, 8, norm=True),
+    "relu-norm": replace(practical("relu", 8, 8, 8, norm=True), snapshots=SNAPSHOTS),
     "softmax-norm": practical("softmax", 8, 8, 8, norm=True),
     "softmax": practical("softmax", 8, 8, 8),
     "softmax-norm-mlp": practical("softmax", 8, 8, 8, norm=True, mlp=True),

@@ -4,28 +4,17 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 import seaborn as sns
-from torch import Tensor
 
 from icl import figures, tables
 from icl.checkpoints import Checkpoint
 from icl.claims import CHEN, Claim, Criterion, Verdict, finding
-from icl.contexts import Contexts, draw
+from icl.contexts import draw
 from icl.errors import require
-from icl.estimators import ESTIMATORS
-from icl.experiments.comparison import (
-    EVERY_HEAD,
-    MORE_EVEN,
-    ONE_HEAD,
-    Comparison,
-    Pair,
-    advantage,
-    standings,
-)
+from icl.experiments.comparison import Comparison, Pair, advantage, standings
+from icl.experiments.measures import EVERY_HEAD, MORE_EVEN, ONE_HEAD, Likeness, likeness, rivals
 from icl.experiments.models import PRACTICAL, SPARSEST, trained
 from icl.heads import Importance, importance
-from icl.intervals import Estimate, estimate, over_contexts, over_seeds, trimmed
-from icl.predictors import squared_error
-from icl.probing import implied_weights
+from icl.intervals import estimate, over_seeds, trimmed
 
 PLANS = PRACTICAL
 NAMES = {
@@ -70,23 +59,6 @@ CLAIMS = (A2T, A3T, A8T)
 
 
 @dataclass(frozen=True)
-class Implied:
-    """What the answers of a model imply, by estimator: squared distances over contexts.
-
-    size: (M, B) of the implied weights ŵ from zero; away: by estimator, from its weights.
-    nonlinear: (M, B) the share of the answers' mean square that no weights explain.
-    """
-
-    size: Tensor
-    away: dict[str, Tensor]
-    nonlinear: Tensor
-
-    def explained(self, name: str) -> Tensor:
-        """Fraction (M,) of the implied weights that an estimator's explain."""
-        return 1 - trimmed(self.away[name], -1) / trimmed(self.size, -1)
-
-
-@dataclass(frozen=True)
 class Result:
     """By kind: models, importance of their heads, what answers imply; risks at other lengths."""
 
@@ -94,7 +66,7 @@ class Result:
     models: dict[str, Checkpoint]
     comparison: Comparison
     heads: dict[str, Importance]
-    implied: dict[str, Implied]
+    implied: dict[str, Likeness]
     lengths: pd.DataFrame
 
     @property
@@ -152,7 +124,7 @@ class Result:
         """How much of the implied weights every estimator explains, and what is not linear."""
         rows = [
             {"model": name}
-            | {near: _with_contexts(found, near) for near in NEAR}
+            | {near: found.estimate(near) for near in NEAR}
             | {"answers not linear in the query": over_seeds(trimmed(found.nonlinear, -1))}
             for name, found in self.implied.items()
         ]
@@ -166,22 +138,6 @@ class Result:
         """Risks of the models and of the baselines, with their tails."""
         on = dict.fromkeys(self.models, self.comparison)
         return tables.show(standings(self.models, on))
-
-
-def _with_contexts(found: Implied, name: str) -> Estimate:
-    variance = over_contexts(lambda part: part.explained(name), found).item()
-    return over_seeds(found.explained(name), variance=variance).within(high=1.0)
-
-
-def imply(model: Checkpoint, contexts: Contexts) -> Implied:
-    """Compare the weights that answers imply with those of tuned estimators."""
-    weights, nonlinear = implied_weights(model.model, contexts)
-    tuned = {name: ESTIMATORS[name].tuned(contexts.task) for name in NEAR}
-    away = {
-        name: squared_error(weights, replace(contexts, w=found.weights(contexts)))
-        for name, found in tuned.items()
-    }
-    return Implied(weights.square().sum(dim=-1), away, nonlinear)
 
 
 def over_lengths(models: dict[str, Checkpoint], contexts: int, seed: int) -> pd.DataFrame:
@@ -212,6 +168,7 @@ def run(contexts: int, seed: int) -> Result:
         name: (comparison.risk(model.model), comparison.naive) for name, model in models.items()
     }
     implying = draw(SPARSEST, contexts // 8, "evaluate", seed, queries=IMPLYING)
+    others = rivals(implying, NEAR)
     return Result(
         {
             "A2t": A2T.judge(heads, shared=True),
@@ -221,6 +178,6 @@ def run(contexts: int, seed: int) -> Result:
         models,
         comparison,
         heads,
-        {name: imply(model, implying) for name, model in models.items()},
+        {name: likeness(model.model, implying, others) for name, model in models.items()},
         over_lengths(models, contexts // 8, seed),
     )

@@ -1,0 +1,191 @@
+"""When in training does the pattern of heads emerge, and does it stay? Models along the way."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from icl import figures, tables
+from icl.checkpoints import Checkpoint
+from icl.claims import AFTER_CHEN, Claim, Criterion, Verdict, finding
+from icl.errors import require
+from icl.experiments.comparison import Comparison
+from icl.experiments.measures import MORE_EVEN, ONE_HEAD, Likeness, likeness, rivals
+from icl.experiments.models import GRID, PRACTICAL, WATCHED, trained
+from icl.heads import Importance, contrast, importance, top_later
+from icl.intervals import estimate, over_seeds, trimmed
+from icl.predictors import excess_risk
+
+# The watched models, by what to call them.
+NAMES = {
+    **{GRID[at][0]: f"linear, s = {at[0]}, noise {at[1]:g}, {at[2]}" for at in WATCHED},
+    "relu-norm": "ReLU, norm, s = 1, noise 0.5",
+}
+PLANS = {name: (dict(GRID.values()) | PRACTICAL)[name] for name in NAMES}
+QUERIES = 12  # per context, for models that need them: more than there are features
+NEAR = ("GD", "preprocessed GD", "ridge", "Bayes")
+
+
+@dataclass(frozen=True)
+class Course:
+    """A model along its training, looked at after `steps` (T,).
+
+    risks: (T, M, B) in every context; heads and likeness: at every look.
+    ridge: (B,) its risk on the same contexts.
+    """
+
+    steps: tuple[int, ...]
+    risks: Tensor
+    ridge: Tensor
+    heads: tuple[Importance, ...]
+    likeness: tuple[Likeness, ...]
+
+    def middle(self) -> Tensor:
+        """Whether each look (T, M) is in the middle of what is learned.
+
+        That is from the first one at which the risk is below ridge's until the first below the
+        geometric mean of ridge's and the final risk; at least the first of these looks.
+        """
+        risk = trimmed(self.risks.double(), dim=-1)
+        bar = trimmed(self.ridge.double(), dim=-1)
+        below = (risk < bar).int().cummax(dim=0).values.bool()
+        halfway = (bar * risk[-1]).sqrt()
+        late = (risk < halfway).int().cummax(dim=0).values.bool()
+        first = below & (below.int().cumsum(dim=0) == 1)
+        return (below & ~late) | first
+
+    def average(self, values: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+        """Mean over the looks in the middle, (M,), of what every look has by layer."""
+        weight = self.middle().double()
+        return {
+            layer: (torch.stack([look[layer] for look in values]) * weight).sum(0) / weight.sum(0)
+            for layer in values[0]
+        }
+
+
+A3E = Claim(
+    "A3e",
+    AFTER_CHEN,
+    "In the middle of training, between ridge and what is learned later, later layers rely on one "
+    "head and the first is more even.",
+    (
+        replace(
+            ONE_HEAD,
+            statistic="top-1 share of importance in every later layer, in the middle of training",
+            measure=lambda course: course.average([top_later(found) for found in course.heads]),
+        ),
+        replace(
+            MORE_EVEN,
+            statistic=f"{MORE_EVEN.statistic}, in the middle of training",
+            measure=lambda course: course.average([contrast(found) for found in course.heads]),
+        ),
+        Criterion(
+            "top-1 share of importance in every later layer in the middle of training, minus that "
+            "at its end",
+            lambda course: fades(course),
+            0.0,
+            "Above zero, what is there in the middle has faded at the end.",
+            (-1.0, 1.0),
+        ),
+    ),
+)
+CLAIMS = (A3E,)
+
+
+def fades(course: Course) -> dict[str, Tensor]:
+    """By how much the top share (M,) of every later layer is larger in the middle."""
+    looks = [top_later(found) for found in course.heads]
+    return {layer: share - looks[-1][layer] for layer, share in course.average(looks).items()}
+
+
+@dataclass(frozen=True)
+class Result:
+    """The verdict, and the course of every watched model by its name."""
+
+    verdict: Verdict
+    courses: dict[str, Course]
+
+    @property
+    def finding(self) -> tables.Text:
+        """The verdict in a sentence."""
+        return finding([self.verdict])
+
+    def plot_risks(self) -> None:
+        """Risk along the training, beside ridge's."""
+        rows = []
+        for name, course in self.courses.items():
+            for step, risk in zip(course.steps, course.risks, strict=True):
+                about = {"panel": name, "step": step}
+                rows.append(about | {"label": "model"} | vars(estimate(risk)))
+                rows.append(about | {"label": "ridge"} | vars(estimate(course.ridge)))
+        _along(rows, "excess risk", "xy")
+
+    def plot_heads(self) -> None:
+        """Top share and entropy of every layer along the training."""
+        measures = {"top share": lambda i: i.top_share, "entropy": lambda i: i.entropy}
+        rows = [
+            {
+                "panel": f"{what}; {name}",
+                "step": step,
+                "label": f"layer {layer}",
+                **vars(over_seeds(values.nan_to_num(0.0))),
+            }
+            for name, course in self.courses.items()
+            for what, measure in measures.items()
+            for step, found in zip(course.steps, course.heads, strict=True)
+            for layer, values in enumerate(measure(found).unbind(dim=1), 1)
+        ]
+        _along(rows, "share or entropy", "x")
+
+    def plot_likeness(self) -> None:
+        """How much of the answers' weights algorithms explain along the training."""
+        rows = [
+            {"panel": name, "step": step, "label": near, **vars(over_seeds(found.explained(near)))}
+            for name, course in self.courses.items()
+            for step, found in zip(course.steps, course.likeness, strict=True)
+            for near in NEAR
+        ]
+        _along(rows, "fraction explained", "x")
+
+    def milestones(self) -> tables.Text:
+        """When the median seed first falls below ridge's risk and when it is halfway."""
+        rows = []
+        for name, course in self.courses.items():
+            inside = course.middle()
+            steps = torch.tensor(course.steps).double()[:, None].expand_as(inside)
+            first = torch.where(inside, steps, np.inf).amin(dim=0)
+            last = torch.where(inside, steps, -np.inf).amax(dim=0)
+            ends = [f"{x.quantile(0.5):.0f}" for x in (first, last)]
+            rows.append([name, *ends, over_seeds(trimmed(course.risks[-1].double(), -1))])
+        header = ["model", "below ridge from step", "in the middle until step", "final risk"]
+        return tables.table(header, rows)
+
+
+def _along(rows: list[dict], ylabel: str, log: str) -> None:
+    figures.curves(pd.DataFrame(rows), "step", "steps of training", ylabel, log=log)
+
+
+def course(model: Checkpoint, contexts: int, seed: int) -> Course:
+    """Look at a model after every kept step and at its end, always on the same contexts."""
+    queries = QUERIES if model.config.architecture.queries else 0
+    on = Comparison.on(model.config.task, contexts, seed, queries)
+    few = on.contexts[: max(2, contexts // 4)]
+    others = rivals(few, NEAR)
+    looks = [*(model.at(step) for step in model.snapshots), model.model]
+    return Course(
+        (*model.snapshots, model.config.recipe.steps),
+        torch.stack([excess_risk(look, on.contexts) for look in looks]),
+        on.baselines["ridge"],
+        tuple(importance(look, few) for look in looks),
+        tuple(likeness(look, few, others) for look in looks),
+    )
+
+
+def run(contexts: int, seed: int) -> Result:
+    """Measure risks on so many contexts of this seed, heads and likeness on a quarter of them."""
+    require(contexts >= 2, f"contexts={contexts}: allowed are 2 and more")
+    models = trained(PLANS)
+    courses = {NAMES[name]: course(model, contexts, seed) for name, model in models.items()}
+    return Result(A3E.judge(courses, shared=True), courses)
