@@ -4,21 +4,20 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from icl.bayes import PosteriorMean
 from icl.contexts import Contexts, draw
-from icl.descent import GradientDescent, PreprocessedGD, ReweightedGD
+from icl.descent import RATES, GradientDescent, Grid, PreprocessedGD, ReweightedGD
 from icl.errors import require
+from icl.intervals import trimmed
 from icl.one_layer import optimal_one_step
-from icl.predictors import LinearPredictor, excess_risk, squared_error
+from icl.predictors import LinearPredictor, excess_risk
 from icl.tasks import SparseLinear
 
 TUNING_CONTEXTS = 1024
-HEAVY_TAILED = 8192  # contexts to tune on what diverges in rare ones: preprocessed, at a fixed rate
-STEPS = (1, 2, 3, 5, 7, 10, 20, 30, 50, 100, 300)  # numbers of steps to choose among
+HEAVY_TAILED = 8192  # contexts to tune a rate on that diverges in rare ones
 
 
 class Zero(LinearPredictor):
@@ -131,20 +130,44 @@ class Lasso(LinearPredictor):
         return change
 
 
+PENALTIES = {Ridge: Grid(1e-4, 1e2, 1.3), Lasso: Grid(1e-3, 10, 1.3)}
+
+
+def interior(tuned: Ridge | Lasso | GradientDescent) -> bool:
+    """Whether nothing that a tuned estimator was chosen by is at an end of its grid.
+
+    The largest number of steps is an end: it is taken only where the risk has not converged in
+    the steps, that is, where the number before it is worse by more than the kind's tolerance.
+    """
+    if isinstance(tuned, GradientDescent):
+        return RATES[tuned.relative].interior(tuned.rate) and tuned.steps < tuned.counts[-1]
+    return PENALTIES[type(tuned)].interior(tuned.penalty)
+
+
 def tune(family: Iterable[LinearPredictor], task: SparseLinear, seed: int = 0) -> LinearPredictor:
-    """The member of `family` with the least mean excess risk on contexts of stream `tune`."""
+    """The member of `family` with the least risk on contexts of stream `tune`.
+
+    Here and below risks are excess risks, averaged as they are where they decide: by means
+    trimmed by the contexts with the largest, `intervals.trimmed`.
+    """
     contexts = draw(task, TUNING_CONTEXTS, "tune", seed)
-    return min(family, key=lambda member: _mean(excess_risk(member, contexts)))
+
+    def risk(member: LinearPredictor) -> Tensor:
+        return trimmed(excess_risk(member, contexts), dim=-1).nan_to_num(
+            torch.inf, posinf=torch.inf
+        )
+
+    return min(family, key=risk)
 
 
 def tuned_ridge(task: SparseLinear, seed: int = 0) -> Ridge:
-    """Ridge with its penalty chosen on a grid of ratio 1.3 from 1e-4 to 1e2."""
-    return tune(map(Ridge, _grid(1e-4, 1e2, 1.3)), task, seed)
+    """Ridge with its penalty chosen on its grid."""
+    return tune(map(Ridge, PENALTIES[Ridge].values), task, seed)
 
 
 def tuned_lasso(task: SparseLinear, seed: int = 0) -> Lasso:
-    """Lasso with its penalty chosen on a grid of ratio 1.3 from 1e-3 to 10."""
-    family = (Lasso(p, tolerance=1e-4, max_sweeps=300) for p in _grid(1e-3, 10, 1.3))
+    """Lasso with its penalty chosen on its grid."""
+    family = (Lasso(p, tolerance=1e-4, max_sweeps=300) for p in PENALTIES[Lasso].values)
     return tune(family, task, seed)
 
 
@@ -157,25 +180,26 @@ def tuned_gd(
 ) -> GradientDescent:
     """Gradient descent with rate and, unless given, number of steps chosen together.
 
-    `kind` is the kind of descent. Rates are from a grid of ratio 1.1, from 1e-3 to 10 or, if
-    `relative`, from 0.05 to 2; numbers of steps are those of `STEPS`. For `ReweightedGD`, which
-    has no closed form, the ratio is 1.3 and the steps are at most 10.
+    `kind` is the kind of descent; it says which numbers of steps are tried, and on how many
+    contexts. The fewest are taken whose risk at a rate of a coarse grid is within the kind's
+    tolerance of the least; the rate is then chosen around that of the coarse grid, on all
+    contexts: 1,024, or 8,192 where a fixed rate makes risks heavy-tailed.
     """
-    diverges = issubclass(kind, PreprocessedGD) and not relative
-    contexts = draw(task, HEAVY_TAILED if diverges else TUNING_CONTEXTS, "tune", seed)
-    low, high = (0.05, 2) if relative else (1e-3, 10)
-    rates = _grid(low, high, 1.3 if kind.rescales else 1.1)
-    choices = tuple(t for t in STEPS if t <= 10 or not kind.rescales)
-    counts = choices if steps is None else (steps,)
-    if kind.rescales:
-        walks = (kind(max(counts), rate, relative).iterates(contexts) for rate in rates)
-        found = [[_mean(squared_error(u, contexts)) for u in walk] for walk in walks]
-        risks = torch.tensor(found).T[[t - 1 for t in counts]]
-    else:
-        descent = kind(1, 1.0, relative).solved(contexts)
-        risks = descent.risks(torch.tensor(rates).double(), counts)
-    step, rate = divmod(int(risks.argmin()), len(rates))
-    return kind(counts[step], rates[rate], relative)
+    heavy = kind.heavy_tailed and not relative
+    contexts = draw(task, HEAVY_TAILED if heavy else TUNING_CONTEXTS, "tune", seed)
+    few = contexts[: kind.explored]
+    descent, grid = kind(1, 1.0, relative), RATES[relative]
+    counts = kind.counts if steps is None else (steps,)
+    risks = descent.risks(few, grid.values, counts)
+    best = risks.amin(dim=1)
+    row = int((best <= (1 + kind.tolerance) * best.min()).int().argmax())
+    rate = grid.values[risks[row].argmin()]
+    # A walk has so many numbers of steps to choose among that its rate may stay coarse.
+    if steps is not None or not kind.rescales:
+        rates = grid.around(rate)
+        fine = descent.risks(few if kind.rescales else contexts, rates, (counts[row],))
+        rate = rates[fine.argmin()]
+    return kind(counts[row], rate, relative)
 
 
 @dataclass(frozen=True)
@@ -207,13 +231,3 @@ ESTIMATORS = {
     "Bayes": Estimator(lambda task, seed=0: PosteriorMean(task), "#000000", "h"),
 }
 NAIVE = ("GD", "ridge")  # what Chen et al. (2024) say is outperformed
-
-
-def _mean(risks: Tensor) -> float:
-    """The mean, and infinity where something diverged."""
-    return risks.mean().nan_to_num(torch.inf).item()
-
-
-def _grid(low: float, high: float, ratio: float) -> list[float]:
-    count = int(np.ceil(np.log(high / low) / np.log(ratio))) + 1
-    return np.geomspace(low, high, count).tolist()
