@@ -40,7 +40,29 @@ def test_the_reduction_is_below_the_better_baseline_of_each_repetition():
     # Paired differences −1 and 1, over two repetitions.
     shown = Result(A7.judge({"a": pair}), {"a": pair}, {}, None).numbers()
     shown = shown.replace("\N{NO-BREAK SPACE}", " ")
-    assert "| a | 1.500, 1.000 | 1.5, 1.000 | 0.000 [−12.706, 12.706] |" in shown
+    assert "| a | 1.5, 1, 3 | 1.5, 1.5, 2 | 0.000 [−12.706, 12.706] |" in shown
+    wild = torch.ones(2, 100)
+    wild[0, 0], wild[0, 1:] = torch.nan, torch.arange(1.0, 100)
+    shown = Result(A7.judge({"a": pair}), {"a": (wild, wild)}, {}, None).numbers()
+    assert "| a | 25.5, 1, inf | 25.5, 1, inf |" in shown, "an overflow is the worst of all"
+
+
+def test_a_setting_is_judged_at_a_relative_and_at_a_fixed_rate_against_one_baseline():
+    names = ("GD", "ridge", ALGORITHM, FIXED)
+    risks = {name: torch.full((2, 3), float(k)) for k, name in enumerate(names)}
+    pairs = baselines.compared({"a": risks, "b": risks})
+    assert list(pairs) == ["a", "a, fixed rate", "b", "b, fixed rate"]
+    assert [ours.unique().tolist() for ours, _ in pairs.values()] == [[2.0], [3.0]] * 2
+    assert all(torch.equal(naive, risks["GD"]) for _, naive in pairs.values())
+    values = {task.values for task in baselines.SETTINGS.values()}
+    assert values == {"sphere", "gaussian"}
+
+
+def test_a_context_in_a_thousand_does_not_bend_a_slope():
+    found = {n: {"x": torch.full((2, 1000), 1 / n)} for n in (10, 20, 80)}
+    found[80]["x"][:, 3] = 1e6
+    (row,) = baselines.slopes(found).itertuples()
+    assert row[2].value == pytest.approx(-1, abs=1e-5)
 
 
 def test_the_verdict_turns_when_the_algorithm_is_swapped_or_useless_or_explodes():
