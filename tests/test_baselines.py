@@ -129,7 +129,7 @@ def test_few_contexts_make_fewer_groups_by_norm():
 
 def test_more_steps_are_no_worse_where_rates_are_tuned():
     found = baselines.by_steps(TASK, batches(TASK, 500, (1, 2)), (1, 4))
-    for name in ("GD", ALGORITHM):
+    for name in baselines.DESCENTS:
         one, four = found[found.label == name].value
         assert four < one
 

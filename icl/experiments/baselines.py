@@ -20,6 +20,7 @@ from icl.tasks import SparseLinear
 
 PLANS = {}
 ALGORITHM, FIXED = "preprocessed GD", "preprocessed GD, fixed rate"
+DESCENTS = ("GD", ALGORITHM, "re-weighted GD")
 GAUSSIAN, GAUSSIAN_SETTING = SparseLinear(16, 2, 32, 1.0, "gaussian"), "d=16, s=2, n=32, gaussian"
 SETTINGS = {
     f"d={d}, s={s}, n={n}": SparseLinear(d, s, n, 1.0, "sphere")
@@ -135,7 +136,7 @@ def by_steps(
     ridge = {"ridge": ESTIMATORS["ridge"].tuned(task)}
     found = {}
     for t in steps:
-        descents = {name: ESTIMATORS[name].tuned(task, steps=t) for name in ("GD", ALGORITHM)}
+        descents = {name: ESTIMATORS[name].tuned(task, steps=t) for name in DESCENTS}
         found[t] = evaluate(descents | ridge, batches)
     return lines(found, f"d={task.d}, s={task.s}, n={task.n}")
 
