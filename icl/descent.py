@@ -192,7 +192,6 @@ class ReweightedGD(GradientDescent):
     """
 
     rescales = True
-    heavy_tailed = True
     counts = tuple(sorted({round(1.1**k) for k in range(74)}))  # to 1051; one walk has them all
     explored = 128
     tolerance = 0.01

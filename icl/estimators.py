@@ -182,8 +182,10 @@ def tuned_gd(
 
     `kind` is the kind of descent; it says which numbers of steps are tried, and on how many
     contexts. The fewest are taken whose risk at a rate of a coarse grid is within the kind's
-    tolerance of the least; the rate is then chosen around that of the coarse grid, on all
-    contexts: 1,024, or 8,192 where a fixed rate makes risks heavy-tailed.
+    tolerance of the least. The rate is then chosen around that of the coarse grid on all
+    contexts: 1,024, or 8,192 where a fixed rate makes risks heavy-tailed. `ReweightedGD`, whose
+    walks are dear, never sees more than the few; with the number of steps free, its rate stays
+    that of the coarse grid, as steps in number make up for it.
     """
     heavy = kind.heavy_tailed and not relative
     contexts = draw(task, HEAVY_TAILED if heavy else TUNING_CONTEXTS, "tune", seed)
@@ -194,7 +196,6 @@ def tuned_gd(
     best = risks.amin(dim=1)
     row = int((best <= (1 + kind.tolerance) * best.min()).int().argmax())
     rate = grid.values[risks[row].argmin()]
-    # A walk has so many numbers of steps to choose among that its rate may stay coarse.
     if steps is not None or not kind.rescales:
         rates = grid.around(rate)
         fine = descent.risks(few if kind.rescales else contexts, rates, (counts[row],))
