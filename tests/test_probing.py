@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from icl import figures
-from icl.claims import NOT_REPRODUCED, REPRODUCED
+from icl.claims import NOT_REPRODUCED, REPRODUCED, UNDECIDED
 from icl.constructions import gradient_descent
 from icl.contexts import draw
 from icl.descent import GradientDescent, PreprocessedGD, ReweightedGD
@@ -17,20 +17,28 @@ from icl.estimators import ESTIMATORS, Ridge
 from icl.experiments.comparison import REFERENCES
 from icl.experiments.probing import (
     A5,
-    SHARES,
     WALKS,
     Result,
-    Study,
     algorithm,
     construction,
-    r_squared,
+    evidence,
     run,
-    scales,
     study,
 )
-from icl.intervals import trimmed
+from icl.intervals import trimmed, without
 from icl.predictors import excess_risk, squared_error
-from icl.probing import fit, implied_weights, probe_risks, read, states
+from icl.probing import (
+    SHARES,
+    Study,
+    fit,
+    implied_weights,
+    misread,
+    probe_risks,
+    r_squared,
+    read,
+    scales,
+    states,
+)
 from icl.tasks import SparseLinear
 from icl.transformer import Architecture, build
 
@@ -67,7 +75,7 @@ def preprocessor(label_heads):
 def readable(model, scale="r̂"):
     """R² of reading c ∘ x_q after the embedding and every layer."""
     contexts = draw(WHITE, 4000, "evaluate", seed=0)
-    return study(partial(states, model), 2, contexts).readable[scale]
+    return r_squared(study(partial(states, model), 2, contexts).readable[scale])
 
 
 def explained(weights, walk, contexts, average="trimmed"):
@@ -76,10 +84,22 @@ def explained(weights, walk, contexts, average="trimmed"):
     return found.explained("walk", average)[:, 0]
 
 
-def twice(found):
-    """A study of two models that are the same."""
-    read = {name: r2.repeat(2, 1) for name, r2 in found.readable.items()}
-    return replace(found, weights=found.weights.repeat(2, 1, 1, 1), readable=read)
+def copies(found, count=2):
+    """A study of so many models that are the same."""
+    read = {name: pair.repeat(count, 1, 1, 1) for name, pair in found.readable.items()}
+    return replace(found, weights=found.weights.repeat(count, 1, 1, 1), readable=read)
+
+
+def decisions(found):
+    """What A5 decides of a study: the outcome, and the decision of every criterion and part."""
+    verdict = A5.judge({"setting": evidence(found)}, shared=True)
+    made = [{f.part: f.decision for f in verdict.of(c)} for c in A5.criteria]
+    return verdict.outcome, *made
+
+
+def layers(*decided):
+    """Decisions of the later layers, by part."""
+    return {f"layer {i}": decision for i, decision in enumerate(decided, 2)}
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +132,26 @@ def test_a_probe_is_the_least_squares_fit_over_queries(task, model):
             answers = torch.cat([factor.T @ w for w in contexts.w])
             p = torch.linalg.lstsq(design, answers[:, None], driver="gelsd").solution
             assert torch.allclose(found[m], (hidden[m] @ p)[..., 0], atol=1e-7)
+
+
+def test_nearly_dependent_states_are_read_as_least_squares_reads_them(task):
+    contexts = draw(replace(task, covariance=()), 300, "tune", seed=0)
+    rng = torch.Generator().manual_seed(0)
+    basis = torch.linalg.qr(torch.randn(6, 6, generator=rng, dtype=torch.float64))[0]
+    strengths = torch.logspace(0, -5, 6, dtype=torch.float64)
+    hidden = torch.randn(1, 300, 4, 6, generator=rng, dtype=torch.float64) * strengths @ basis
+    answers = contexts.w[..., None]
+    found = read(hidden, fit(hidden, answers, contexts)).flatten()
+    rows, wanted = hidden.flatten(0, 2), answers.flatten(0, 1)
+    exact = rows @ torch.linalg.lstsq(rows, wanted, driver="gelsd").solution
+    assert torch.allclose(found, exact.flatten(), atol=1e-6)
+
+
+def test_states_are_those_of_all_contexts_at_once(task, model):
+    contexts = draw(task, 600, "tune", seed=0)
+    together = (hidden[..., :-1, :] for hidden in model.hidden(contexts))
+    for found, expected in zip(states(model, contexts), together, strict=True):
+        assert torch.allclose(found, expected.expand_as(found))
 
 
 def test_no_read_out_is_better_and_any_other_is_worse(task, model):
@@ -234,9 +274,11 @@ def test_r_squared_agrees_with_drawn_queries(task):
     x = torch.randn(300, 4000, 4, generator=rng, dtype=torch.float64) @ factor.T
     truth = contexts.xy[:, None] * x
     answers = torch.einsum("mbij,bqi->mbqj", products, x)
-    missed = (answers - truth).square().mean(dim=(1, 2)) / truth.square().mean(dim=(0, 1))
-    ours = r_squared(products, contexts.xy.expand(2, -1, -1), contexts)
-    assert torch.allclose(ours, 1 - missed.mean(dim=-1), atol=0.02)
+    missed, size = (x.square().mean(dim=-2).sum(dim=-1) for x in (answers - truth, truth))
+    ours = misread(products, contexts.xy, contexts)
+    assert ours.shape == (2, 2, 300)
+    assert torch.allclose(ours, torch.stack([missed, size.expand(2, -1)], dim=1), rtol=0.2)
+    assert torch.allclose(r_squared(ours), 1 - missed.mean(dim=-1) / size.mean(), atol=0.02)
 
 
 def test_what_is_new_in_a_scale_owes_nothing_to_the_first(task):
@@ -280,9 +322,11 @@ def test_the_fraction_explained_is_measured_with_the_covariance_and_no_context_r
 
 
 def test_the_paper_s_own_construction_passes_the_criteria_that_probes_decide(control):
-    assert control.preprocessing().item() == pytest.approx(1)
-    assert control.lead().item() > 0.05
-    assert control.fraction().item() > 0.9
+    found = evidence(control)
+    assert found.preprocessing().item() == pytest.approx(1)
+    assert list(found.lead()) == list(found.fraction()) == ["layer 2", "layer 3"]
+    assert min(x.item() for x in found.lead().values()) > 0.05
+    assert min(x.item() for x in found.fraction().values()) > 0.9
     assert control.risks.shape == (1, 4, 1000)
     falling = control.risks.mean(dim=-1)[0]
     assert (falling.diff() < 0).all()
@@ -294,30 +338,80 @@ def test_the_criteria_on_numbers_made_up():
     walks = {"preprocessed GD": [0 * contexts.w, contexts.w], "GD": [contexts.w / 2]}
     scale = torch.tensor([[9.0, 5.0, 2.0, 1.0], [9.0, 5.0, 1.0, 1.0]]).double()
     weights = scale[:, :, None, None] * contexts.w
-    read = {"r̂": torch.tensor([[0.1, 0.7, 0.2, 0.3], [0.1, 0.6, 0.9, 0.9]])}
-    found = Study(contexts, 3, walks, weights, read)
+    missed = 1 - torch.tensor([[0.1, 0.7, 0.2, 0.3], [0.1, 0.6, 0.9, 0.9]])
+    pair = torch.stack([missed, torch.ones_like(missed)], dim=-1)
+    found = evidence(Study(contexts, 3, walks, weights, {"r̂": pair[..., None] * torch.rand(50)}))
     assert found.preprocessing().tolist() == pytest.approx([0.7, 0.6])
-    assert found.fraction().tolist() == pytest.approx([0.75, 1.0])
-    assert found.lead().tolist() == pytest.approx([0.25, 0.25])
+    fraction, lead = (
+        {k: v.tolist() for k, v in x.items()} for x in (found.fraction(), found.lead())
+    )
+    assert fraction == {"layer 2": pytest.approx([0.75, 1]), "layer 3": pytest.approx([1, 1])}
+    assert lead == {
+        "layer 2": pytest.approx([0.3125, 0.25]),
+        "layer 3": pytest.approx([0.25, 0.25]),
+    }
 
 
-def test_the_verdict_turns_when_walks_are_swapped_or_models_are_random(control):
-    def decisions(found):
-        verdict = A5.judge({"setting": found})
-        return verdict.outcome, [finding.decision for finding in verdict.findings]
+def test_what_decides_is_what_the_table_of_averages_shows(control):
+    found = evidence(control)
+    ours, plain = (control.explained(walk)[0, 2:] for walk in ("preprocessed GD", "GD"))
+    assert [x.item() for x in found.fraction().values()] == pytest.approx(ours.tolist())
+    assert [x.item() for x in found.lead().values()] == pytest.approx((ours - plain).tolist())
 
-    good = twice(control)
-    assert decisions(good) == (REPRODUCED, [REPRODUCED] * 3)
+
+def test_the_verdict_turns_when_walks_are_swapped_or_turned_round(control):
+    good = copies(control, 5)
+    both = layers(REPRODUCED, REPRODUCED)
+    assert decisions(good) == (REPRODUCED, {"": REPRODUCED}, both, both)
     walks = good.walks | {"GD": good.walks["preprocessed GD"], "preprocessed GD": good.walks["GD"]}
-    swapped = replace(good, walks=walks)
-    assert decisions(swapped) == (NOT_REPRODUCED, [REPRODUCED] + [NOT_REPRODUCED] * 2)
-    noise = torch.randn(good.weights.shape, generator=torch.Generator().manual_seed(0))
-    random = replace(good, weights=noise.to(good.weights))
-    assert decisions(random)[1][2] == NOT_REPRODUCED
+    outcome, first, lead, _ = decisions(replace(good, walks=walks))
+    assert (outcome, first) == (NOT_REPRODUCED, {"": REPRODUCED})
+    assert lead == layers(NOT_REPRODUCED, NOT_REPRODUCED)
+    outcome, _, lead, fraction = decisions(replace(good, weights=-good.weights))
+    assert (outcome, fraction) == (NOT_REPRODUCED, layers(NOT_REPRODUCED, NOT_REPRODUCED))
+    assert REPRODUCED not in lead.values()
+
+
+def test_a_model_with_random_weights_fails(control):
     model = random_model(Architecture(4, (1, 1, 1), 5, 16), seeds=range(5))
-    untrained = study(partial(states, model), 3, good.contexts)
-    assert decisions(untrained)[1][0] == NOT_REPRODUCED
-    assert decisions(untrained)[0] == NOT_REPRODUCED
+    outcome, first, lead, _ = decisions(study(partial(states, model), 3, control.contexts))
+    assert (outcome, first) == (NOT_REPRODUCED, {"": NOT_REPRODUCED})
+    assert REPRODUCED not in lead.values()
+
+
+def test_every_later_layer_is_judged_by_itself(control):
+    good, plain = copies(control, 5), control.walks["GD"]
+    for layer, expected in ((2, (NOT_REPRODUCED, REPRODUCED)), (3, (REPRODUCED, NOT_REPRODUCED))):
+        weights = good.weights.clone()
+        weights[:, layer] = plain[layer - 1]
+        outcome, _, lead, _ = decisions(replace(good, weights=weights))
+        assert (outcome, lead) == (NOT_REPRODUCED, layers(*expected))
+    # Of no effect the least of several layers would be negative more often than not.
+    noise = torch.randn(good.weights.shape, generator=torch.Generator().manual_seed(0))
+    none = replace(good, weights=noise.to(good.weights))
+    assert decisions(none)[2:] == (
+        layers(UNDECIDED, UNDECIDED),
+        layers(NOT_REPRODUCED, NOT_REPRODUCED),
+    )
+
+
+def test_intervals_cover_the_contexts_too(control):
+    found = evidence(copies(control, 5))
+    thinned = without(found, 0)
+    assert {x.shape[-1] for x in vars(thinned).values()} == {950}
+    assert thinned.lead()["layer 2"] != pytest.approx(found.lead()["layer 2"])
+    # All seeds are the same, so only the contexts give an interval its width.
+    for criterion in A5.criteria[1:]:
+        alone, shared = (list(criterion.estimates(found, shared)) for shared in (False, True))
+        for (_, narrow, _), (_, wide, _) in zip(alone, shared, strict=True):
+            assert narrow.high == pytest.approx(narrow.low)
+            assert wide.high - wide.low > 1e-3
+    # Two layers at once hold 95 %: Student's quantile for a level of 0.975, at four degrees.
+    _, estimate, seeds = next(A5.criteria[1].estimates(found, shared=True))
+    groups = torch.stack([without(found, g).lead()["layer 2"][0] for g in range(20)])
+    spread = (19 * groups.var(correction=0)).sqrt().item()
+    assert seeds == 5
+    assert estimate.high - estimate.value == pytest.approx(3.4954 * spread, rel=1e-3)
 
 
 def test_walks_have_the_best_relative_rate_for_a_step_in_each_layer_but_the_first(control):
@@ -329,7 +423,8 @@ def test_walks_have_the_best_relative_rate_for_a_step_in_each_layer_but_the_firs
     tuning = draw(WHITE, 1024, "tune", seed=0)
     for rate in (tuned.rate * 0.8, tuned.rate * 1.2):
         worse, best = (PreprocessedGD(2, r, relative=True) for r in (rate, tuned.rate))
-        assert excess_risk(best, tuning).mean() < excess_risk(worse, tuning).mean()
+        risks = [trimmed(excess_risk(walk, tuning), dim=0) for walk in (best, worse)]
+        assert risks[0] < risks[1]
     assert [len(walk) for walk in control.walks.values()] == [20, 20, 20, 1, 1, 1]
 
 
@@ -342,7 +437,7 @@ def test_a_study_reads_what_probe_risks_reads():
 
 
 def test_curves_count_layers_from_one_and_steps_as_the_layers_take_them(control, monkeypatch):
-    two, drawn = twice(control), []
+    two, drawn = copies(control), []
     monkeypatch.setattr(figures, "curves", lambda frame, *_: drawn.append(frame))
     studies = {"8-8-8 heads, d = 4": two, "construction": control}
     Result(None, studies, {"8-8-8 heads, d = 4": two.risks[:, -1]}).plot_risks()
@@ -361,7 +456,7 @@ def test_curves_count_layers_from_one_and_steps_as_the_layers_take_them(control,
 
 
 def test_the_heat_map_shows_what_is_left_unexplained(control):
-    Result(None, {"a": twice(control), "construction": control}, {}).plot_nearest()
+    Result(None, {"a": copies(control), "construction": control}, {}).plot_nearest()
     figure = plt.gcf()
     assert [ax.get_title(loc="left") for ax in figure.axes] == ["a", "construction"]
     shown = [float(text.get_text()) for text in figure.axes[1].texts]
@@ -371,7 +466,7 @@ def test_the_heat_map_shows_what_is_left_unexplained(control):
 
 
 def test_tables_have_a_row_per_layer_and_intervals_where_there_are_seeds(control):
-    two = twice(control)
+    two = copies(control)
     two = replace(two, weights=two.weights * torch.tensor([1.0, 1.1])[:, None, None, None])
     own = excess_risk(Ridge(0.1), two.contexts).repeat(2, 1)
     found = Result(None, {"a": two, "construction": control}, {"a": own})
@@ -386,11 +481,16 @@ def test_tables_have_a_row_per_layer_and_intervals_where_there_are_seeds(control
     assert len(lines) == 6
     assert ["[" in line for line in lines] == [True] * 3 + [False] * 3
     assert lines[3].startswith("| construction | 1 | 1.000 | 1.000 |")
-    head, _, first, second = found.averages().splitlines()
+    head, _, *lines = found.averages().splitlines()
     assert head.count("lead over GD, ") == head.count("explained, ") == len(SHARES) == 3
-    values = [*map(control.lead, SHARES), *map(control.fraction, SHARES)]
-    assert second == f"| construction | {' | '.join(f'{v.item():.3f}' for v in values)} |"
-    assert first.count("[") == 6
+    assert [line.split(" | ")[:2] for line in lines[:2]] == [["| a", "2"], ["| a", "3"]]
+    assert [line.count("[") for line in lines] == [6, 6, 0, 0]
+    ours, plain = (
+        torch.stack([control.explained(walk, way)[0, 3] for way in SHARES])
+        for walk in ("preprocessed GD", "GD")
+    )
+    values = [f"{value.item():.3f}" for value in (*(ours - plain), *ours)]
+    assert lines[-1] == f"| construction | 3 | {' | '.join(values)} |"
 
 
 def test_bad_arguments_are_refused(task):
