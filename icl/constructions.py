@@ -107,6 +107,48 @@ def head_norms(model: Transformer) -> list[Tensor]:
     return [sum(weight.square().sum(dim=(-2, -1)) for weight in head) for head in heads]
 
 
+def effective(cost: Tensor) -> Tensor:
+    """How many heads share a layer's cost (M, H): (Σ c)² / Σ c², (M,), from 1 to H if all alike."""
+    return cost.sum(dim=1).square() / cost.square().sum(dim=1)
+
+
+def leading(model: Transformer) -> list[Tensor]:
+    """How much of every layer's Σ_h A_h ⊗ B_h a single term X ⊗ Y can be, (M,), by layer.
+
+    σ_1² / Σ σ² of the matrix Σ_h vec(A_h) vec(B_h)ᵀ: at 1 one head could do the layer's work.
+    """
+    parts = []
+    for matrices in head_matrices(model):
+        left, right = (torch.linalg.qr(x.double().flatten(2).mT).R for x in matrices)
+        squares = torch.linalg.svdvals(left @ right.mT).square()
+        parts.append(squares[:, 0] / squares.sum(dim=1))
+    return parts
+
+
+def merge(shares: Tensor, decay: float, rate: float, steps: int) -> Tensor:
+    """Costs (steps + 1, H) of heads that share A ⊗ B, fitted by gradient descent with decay.
+
+    The loss is |Σ_h A_h ⊗ B_h − A ⊗ B|² / 2 in three dimensions, A = e_1 e_2ᵀ and B = I / 3.
+    Heads begin balanced, with A_h = shares_h A (H,).
+    """
+    a, b = torch.zeros(3, 3).double(), torch.eye(3).double() / 3
+    a[0, 1] = 1
+    root = shares.double()[:, None, None] ** 0.25
+    found = [root * x for x in (a[:, 1:2], a[:1], 3**0.5 * b, 3**0.5 * b)]
+    costs = []
+    for _ in range(steps + 1):
+        o, v, k, q = (x.requires_grad_() for x in found)
+        left, right = o @ v, k.mT @ q
+        costs.append(least_cost(left, right).detach())
+        gap = torch.einsum("hij,hkl->ijkl", left, right) - torch.einsum("ij,kl->ijkl", a, b)
+        slopes = torch.autograd.grad(gap.square().sum() / 2, (o, v, k, q))
+        found = [
+            (1 - rate * decay) * x.detach() - rate * slope
+            for x, slope in zip(found, slopes, strict=True)
+        ]
+    return torch.stack(costs)
+
+
 def layer_errors(
     model: LinearTransformer, algorithm: GradientDescent, contexts: Contexts
 ) -> Tensor:

@@ -1,32 +1,46 @@
 """Why one head? What a head costs, and whether decay undoes a step that is split over heads."""
 
-from dataclasses import replace
+import math
+from dataclasses import dataclass, replace
 
+import matplotlib.pyplot as plt
+import pandas as pd
+import seaborn as sns
+import torch
 from torch import Tensor
 
-from icl.claims import AFTER_CHEN, Claim, Criterion
+from icl import figures, tables
+from icl.checkpoints import Checkpoint
+from icl.claims import AFTER_CHEN, Claim, Criterion, Verdict, finding
 from icl.configuration import USUAL, Configuration, Plan, Split
-from icl.experiments.models import DENSE, EQUAL, FULL, workhorse
-from icl.tasks import SparseLinear
-from icl.transformer import Architecture
+from icl.constructions import effective, head_costs, head_norms, leading, merge
+from icl.contexts import draw
+from icl.errors import require
+from icl.experiments.comparison import Comparison
+from icl.experiments.models import DENSE, EQUAL, FULL, SPARSEST, trained, workhorse
+from icl.heads import Importance, importance, smallest_first
+from icl.intervals import estimate, over_seeds
+from icl.predictors import excess_risk
+from icl.starts import split
+from icl.training import one_thread
+from icl.transformer import Architecture, Transformer
 
 DECAYS = (0.0, 1e-4, 1e-3, 3e-3, 1e-2, 3e-2)
 JUDGED = (1e-4, 1e-3, 1e-2)  # decays of the settings that the claim is judged in
-SPARSE = SparseLinear(d=8, s=1, n=32, noise=0.5, values="sphere")
 LOOKS = (300, 600, 1_000, 2_000)  # steps after which weights are kept
-# What is split: Algorithm 1 with two steps of the fixed rate that is best on stream `tune`, and,
-# where nothing is better than one step of gradient descent, that step with its optimal rate.
+# What is split: Algorithm 1, its two steps with the rate of the least mean risk on stream `tune`,
+# and, where nothing is better than one step of gradient descent, that step with its best rate.
 STARTS = {
-    "Algorithm 1": (SPARSE, Architecture(8, (8, 4, 4), 9, 18), Split(0.298)),
+    "Algorithm 1": (SPARSEST, Architecture(8, (8, 4, 4), 9, 18), Split(0.298)),
     "one step": (DENSE, Architecture(8, (4,), 9, 10), Split(32 / 42)),
 }
 FILES = {"Algorithm 1": "split-844", "one step": "split-4"}
 SPLIT = {
     f"{FILES[name]}-{decay:g}": Plan(
-        Configuration(task, model, replace(USUAL["split"], weight_decay=decay), split=split),
+        Configuration(task, model, replace(USUAL["split"], weight_decay=decay), split=start),
         snapshots=LOOKS,
     )
-    for name, (task, model, split) in STARTS.items()
+    for name, (task, model, start) in STARTS.items()
     for decay in DECAYS
 }
 # Models that started from drawn weights, without decay and with more of it.
@@ -43,13 +57,18 @@ PLANS = SPLIT | DRAWN
 Costs = dict[str, Tensor]
 
 
+def highest(cost: Tensor) -> Tensor:
+    """The share of the costliest head in the cost of its layer (M, H), (M,)."""
+    return cost.amax(dim=1) / cost.sum(dim=1)
+
+
 def top(pair: tuple[Costs, Costs]) -> dict[str, Tensor]:
-    """The share of the costliest head in the cost of its layer, (M,); of the first of a pair."""
-    return {layer: cost.amax(dim=1) / cost.sum(dim=1) for layer, cost in pair[0].items()}
+    """That share in every layer, of the first of a pair: the costs with decay and without."""
+    return {layer: highest(cost) for layer, cost in pair[0].items()}
 
 
 def growth(pair: tuple[Costs, Costs]) -> dict[str, Tensor]:
-    """By how much that share is larger in the first of a pair, with decay, than without it."""
+    """By how much that share is larger with decay than without."""
     without = top(pair[::-1])
     return {layer: share - without[layer] for layer, share in top(pair).items()}
 
@@ -61,7 +80,7 @@ A18 = Claim(
     "split.",
     (
         Criterion(
-            "share of the costliest head in the cost of every layer that takes a step, with decay",
+            "costliest head's share in the cost of every layer that takes a step",
             top,
             0.9,
             "A head that takes a fraction α of a step costs as √α. So at nine tenths of the cost "
@@ -70,7 +89,7 @@ A18 = Claim(
             (0.0, 1.0),
         ),
         Criterion(
-            "the same share with decay minus that of the same seeds without",
+            "same share minus that of the same seeds without decay",
             growth,
             0.0,
             "Above zero it is decay that merges heads, and not training alone.",
@@ -79,3 +98,153 @@ A18 = Claim(
     ),
 )
 CLAIMS = (A18,)
+
+
+def steps_of(model: Transformer) -> Costs:
+    """The costs of the heads in layers that take steps: all but a first one that preprocesses."""
+    costs = head_costs(model)
+    return {f"layer {i}": c for i, c in enumerate(costs, 1) if i > 1 or len(costs) == 1}
+
+
+def predicted(cost: Tensor, tick: float, count: int) -> Tensor:
+    """Shares of cost (count + 1, H) by the chapter's law, from the costs (H,) at first.
+
+    d log c_h / dt = 2 (c_h / c̄ − 1), c̄ = Σ c³ / Σ c², with a tick of time in units of 1 / decay.
+    """
+    costs = [cost]
+    for _ in range(count):
+        mean = cost.pow(3).sum() / cost.square().sum()
+        cost = cost * (2 * tick * (cost / mean - 1)).exp()
+        costs.append(cost)
+    return torch.stack([cost / cost.sum() for cost in costs])
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of split steps, and what heads cost in models from drawn weights.
+
+    `starts` are models before their training. Risks (M, B) and importances are of those that
+    started split, by name.
+    """
+
+    verdict: Verdict
+    starts: dict[str, Transformer]
+    models: dict[str, Checkpoint]
+    risks: dict[str, Tensor]
+    importances: dict[str, Importance]
+    comparison: Comparison
+
+    @property
+    def finding(self) -> tables.Text:
+        """The verdict in a sentence, and what is left of the first layer meanwhile."""
+        names = by_decay("Algorithm 1")
+        ends = {decay: head_costs(self.models[names[decay]].model)[0] for decay in JUDGED}
+        first = (f"{over_seeds(effective(c))} at decay {decay:g}" for decay, c in ends.items())
+        return tables.Text(
+            f"{finding([self.verdict])}\n\n**The first layer,** whose 8 heads preprocess, keeps an "
+            f"effective number of {'; '.join(first)}."
+        )
+
+    def plot_decay(self) -> None:
+        """The effective number of heads of every layer before training and after, by decay."""
+        rows = []
+        for start, untrained in self.starts.items():
+            ends = (self.models[name].model for name in by_decay(start).values())
+            for at, model in enumerate([untrained, *ends]):
+                for i, cost in enumerate(head_costs(model), 1):
+                    about = {"panel": start, "label": f"layer {i}", "at": at}
+                    rows.append(about | vars(over_seeds(effective(cost))))
+        figures.curves(pd.DataFrame(rows), "at", "weight decay", "effective heads", log="")
+        plt.gca().set_xticks(range(len(DECAYS) + 1), ["start", *(f"{w:g}" for w in DECAYS)])
+
+    def plot_law(self) -> None:
+        """Heads that share A ⊗ B under gradient descent with decay, and the law's shares."""
+        decay, rate, shares = 0.02, 0.5, (0.4, 0.3, 0.2, 0.1)
+        cost = merge(torch.tensor(shares), decay, rate, 400)
+        times, law = torch.arange(401) * rate * decay, predicted(cost[0], rate * decay, 400)
+        _, axes = figures.subplots(figsize=(figures.WIDTH, 3.6))
+        for head, colour in enumerate(sns.color_palette(figures.MODELS, len(shares))):
+            found = cost[:, head] / cost.sum(dim=1)
+            label = f"{shares[head]:.0%} of the step at first"
+            axes.plot(times, found, color=colour, linewidth=3, label=label)
+            axes.plot(times, law[:, head], ":", color="black", linewidth=1.5)
+        axes.plot(times, 4 / cost.sum(dim=1), "--", color="0.5", label="least cost / whole cost")
+        axes.set(xlabel="decay × time", ylabel="share of the cost", ylim=(0, 1.05))
+        axes.legend(fontsize=10)
+
+    def plot_clock(self) -> None:
+        """The costliest head's share against decay times the sum of learning rates so far."""
+        rows = []
+        for start in STARTS:
+            for decay, name in by_decay(start).items():
+                model, rate = self.models[name], self.models[name].config.recipe.rate
+                for step in model.snapshots if decay else ():
+                    at = decay * sum(map(rate, range(step)))
+                    for layer, cost in steps_of(model.at(step)).items():
+                        about = {"panel": f"{start}, {layer}", "label": f"decay {decay:g}"}
+                        found = over_seeds(highest(cost)).within(0.0, 1.0)
+                        rows.append(about | {"log": math.log10(at)} | vars(found))
+        labels = "log₁₀ of decay × sum of learning rates", "share of the costliest head"
+        figures.curves(pd.DataFrame(rows), "log", *labels, log="")
+
+    def numbers(self) -> tables.Text:
+        """Risk of every model that started split, and what masking its heads says."""
+        risks = {f"{k}, sparse task": risk for k, risk in self.comparison.baselines.items()}
+        rows = [{"predictor": k, "excess risk [95 %]": estimate(v)} for k, v in risks.items()]
+        for start in STARTS:
+            for decay, name in by_decay(start).items():
+                found = self.importances[name]
+                about = {"predictor": f"{start}, decay {decay:g}"}
+                about["excess risk [95 %]"] = estimate(self.risks[name])
+                about["least relative rise, layer 1"] = spread(smallest_first(found))
+                for i, share in enumerate(found.top_share.unbind(dim=1), 1):
+                    about[f"top share of importance, layer {i}"] = spread(share)
+                rows.append(about)
+        return tables.show(pd.DataFrame(rows).fillna(""))
+
+    def layers(self) -> tables.Text:
+        """What every layer costs and who carries it, in all models."""
+        rows = []
+        for model in self.models.values():
+            parts = (f(model.model) for f in (head_costs, head_norms, leading))
+            for i, (cost, norm, part) in enumerate(zip(*parts, strict=True), 1):
+                columns = {
+                    "cost": cost.sum(dim=1),
+                    "effective heads": effective(cost),
+                    "top share of cost": highest(cost),
+                    "one term's part": part,
+                    "squared norm / cost": norm.sum(dim=1) / cost.sum(dim=1),
+                }
+                about = {"model": model.label, "layer": i}
+                rows.append(about | {name: spread(values) for name, values in columns.items()})
+        return tables.show(pd.DataFrame(rows))
+
+
+def spread(values: Tensor) -> str:
+    """Mean over seeds (M,) and range, without seeds in which there is no value."""
+    found = values[values.isfinite()].round(decimals=2) + 0.0  # no −0
+    return f"{found.mean():.2f} ({found.min():.2f} to {found.max():.2f})" if len(found) else "none"
+
+
+def by_decay(start: str) -> dict[float, str]:
+    """The names of models of one start by their decay."""
+    return {decay: f"{FILES[start]}-{decay:g}" for decay in DECAYS}
+
+
+@one_thread()
+def run(contexts: int, seed: int) -> Result:
+    """Costs; risks on so many contexts of this seed, importances on a quarter of them."""
+    require(contexts >= 8, f"contexts={contexts}: allowed are 8 and more")
+    models = trained(PLANS)
+    starts, risks, importances, measured = {}, {}, {}, {}
+    for start, (task, *_) in STARTS.items():
+        batch = draw(task, contexts, "evaluate", seed)
+        for name in by_decay(start).values():
+            risks[name] = excess_risk(models[name].model, batch)
+            importances[name] = importance(models[name].model, batch[: contexts // 4])
+        ends = {decay: models[name] for decay, name in by_decay(start).items()}
+        starts[start] = split(ends[0.0].config, ends[0.0].seeds)
+        costs = {decay: steps_of(end.model) for decay, end in ends.items()}
+        measured |= {f"{start}, decay {k:g}": (costs[k], costs[0.0]) for k in JUDGED}
+    on = Comparison.on(SPARSEST, contexts, seed)
+    return Result(A18.judge(measured), starts, models, risks, importances, on)
