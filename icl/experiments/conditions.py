@@ -216,7 +216,7 @@ class Result:
             axes.tick_params(axis="x", labelbottom=False, labeltop=True)
 
 
-def measure(models: dict[str, Checkpoint], s: int, noise: float, on: Comparison) -> dict[str, Cell]:
+def measured(models: dict[str, Checkpoint], s: int, noise: float, on: Comparison) -> dict[str, Cell]:
     """The models of one task by kind, judged on the same contexts, a quarter of them for heads."""
     found = {kind: models[name] for (*at, kind), (name, _) in GRID.items() if at == [s, noise]}
     risks = {kind: on.risk(model.model) for kind, model in found.items()}
@@ -236,7 +236,7 @@ def run(contexts: int, seed: int) -> Result:
     cells, settings = {}, {}
     for s, noise in product(SPARSITIES, NOISES):
         on = Comparison.on(sparse(s, noise, (1,)).config.task, contexts, seed)
-        for kind, cell in measure(models, s, noise, on).items():
+        for kind, cell in measured(models, s, noise, on).items():
             name = f"s = {s}, noise {noise:g}, {kind}"
             cells[name], settings[name] = cell, (s, noise, kind)
     on = Comparison.on(EQUAL["heads-4-3"].config.task, contexts, seed)

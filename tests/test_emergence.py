@@ -1,0 +1,75 @@
+"""Claim A3e: what the heads of models do along their training."""
+
+import pytest
+import torch
+
+from icl.claims import NOT_REPRODUCED, REPRODUCED
+from icl.errors import Refused
+from icl.experiments.emergence import A3E, PLANS, Course, fades, run
+from icl.experiments.models import SNAPSHOTS
+from icl.heads import Importance
+
+EVEN, ONE = [1.0, 1, 1, 1], [9.0, 0, 1, 0]
+EARLY, MIDDLE, LATE = (EVEN, EVEN, EVEN), (EVEN, ONE, ONE), (EVEN, EVEN, EVEN)
+
+
+def heads(layers, seeds=3):
+    """Heads that raise a risk of 1 so much, layer by layer."""
+    masked = torch.tensor(layers)[None, :, :, None].expand(seeds, -1, -1, 40) + 1.0
+    return Importance(torch.ones(seeds, 40), masked)
+
+
+def made(levels, looks, seeds=3):
+    """A course with these risks, where ridge has a risk of 1."""
+    risks = torch.tensor(levels)[:, None, None].expand(-1, seeds, 40)
+    return Course(tuple(range(len(levels))), risks, torch.ones(40), tuple(map(heads, looks)), ())
+
+
+def test_the_middle_is_from_ridge_until_halfway_to_the_end():
+    found = made([2.0, 0.9, 0.6, 0.4, 0.25], [EARLY] * 5).middle()
+    # The geometric mean of 1 and 0.25 is 0.5.
+    assert found.T.tolist() == [[False, True, True, False, False]] * 3
+
+
+def test_a_model_that_jumps_past_the_middle_is_looked_at_once():
+    found = made([2.0, 0.3, 0.25], [EARLY] * 3).middle()
+    assert found.T.tolist() == [[False, True, False]] * 3
+
+
+def test_a_risk_that_rises_again_stays_counted():
+    found = made([2.0, 0.9, 1.1, 0.8, 0.25], [EARLY] * 5).middle()
+    assert found.T.tolist() == [[False, True, True, True, False]] * 3
+
+
+@pytest.mark.parametrize(
+    ("looks", "outcome"),
+    [
+        ((EARLY, MIDDLE, LATE), REPRODUCED),
+        ((EARLY, EARLY, LATE), NOT_REPRODUCED),  # never
+        ((MIDDLE, EARLY, LATE), NOT_REPRODUCED),  # too early
+        ((EARLY, MIDDLE, MIDDLE), NOT_REPRODUCED),  # it stays
+        ((EARLY, (ONE, ONE, ONE), LATE), NOT_REPRODUCED),  # the first layer is no more even
+    ],
+)
+def test_the_pattern_must_be_there_in_the_middle_and_fade(looks, outcome):
+    course = made([2.0, 0.9, 0.25], looks)
+    verdict = A3E.judge({"a": course}, shared=True)
+    decided = verdict.outcome == REPRODUCED
+    assert decided == (outcome == REPRODUCED)
+
+
+def test_what_fades_is_by_layer():
+    found = fades(made([2.0, 0.9, 0.25], (EARLY, (EVEN, ONE, EVEN), LATE)))
+    assert found["layer 2"][0].item() == pytest.approx(0.9 - 0.25)
+    assert found["layer 3"][0].item() == pytest.approx(0.0)
+
+
+def test_watched_models_keep_their_weights_before_the_end():
+    for plan in PLANS.values():
+        assert plan.snapshots == SNAPSHOTS
+        assert max(SNAPSHOTS) < plan.config.recipe.steps
+
+
+def test_values_that_make_no_sense_are_refused():
+    with pytest.raises(Refused, match="contexts=1"):
+        run(contexts=1, seed=1)
