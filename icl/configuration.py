@@ -99,13 +99,7 @@ USUAL = {
     "sgd": Recipe(optimiser="sgd", lr=0.1, init_scale=0.6),
     "split": Recipe(steps=3_000, batch=64),
     "practical": Recipe(
-        steps=6_000,
-        batch=32,
-        lr=1e-3,
-        optimiser="adamw",
-        weight_decay=0.1,
-        init_scale=1.0,
-        lengths=(16, 48),
+        6_000, 32, 1e-3, optimiser="adamw", weight_decay=0.1, init_scale=1.0, lengths=(16, 48)
     ),
 }
 USUAL_N = {8: 32, 16: 48}  # examples per context, by features
@@ -129,10 +123,7 @@ class Start:
 
 @dataclass(frozen=True)
 class Split:
-    """A start from Algorithm 1 or gradient descent by hand, its steps split over heads.
-
-    Every step has the rate `step_rate`, which the heads of its layer share at random.
-    """
+    """A start from Algorithm 1 or gradient descent by hand: heads share its steps at random."""
 
     step_rate: float
 
