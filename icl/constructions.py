@@ -149,6 +149,15 @@ def merge(shares: Tensor, decay: float, rate: float, steps: int) -> Tensor:
     return torch.stack(costs)
 
 
+def most_readable(d: int, heads: int, d_head: int) -> float:
+    """The share of diag(r̂) x that a first layer of so many heads can write at most, for Σ = I.
+
+    Two features per head, or one where d_head = 1 leaves it a single output direction, whatever
+    the number of examples: proved in the chapter on constructions.
+    """
+    return min(1.0, heads * min(d_head, 2) / d)
+
+
 def layer_errors(
     model: LinearTransformer, algorithm: GradientDescent, contexts: Contexts
 ) -> Tensor:
