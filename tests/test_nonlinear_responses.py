@@ -18,7 +18,7 @@ BEST = {family: optimal_one_step(contexts.task) for family, contexts in CONTEXTS
 
 
 def outcome(layer, family):
-    return B3.judge({family: (layer, CONTEXTS[family])}).outcome
+    return B3.judge({family: (layer, CONTEXTS[family])}, shared=True).outcome
 
 
 def test_only_families_with_a_linear_part_are_judged():

@@ -32,7 +32,7 @@ BEST = optimal_one_step(DENSE)  # 32/42 of the identity
 
 
 def outcome(layer):
-    return B1.judge({"a": (layer, CONTEXTS)}).outcome
+    return B1.judge({"a": (layer, CONTEXTS)}, shared=True).outcome
 
 
 def test_a_layer_made_by_hand_answers_what_it_should():
@@ -69,6 +69,20 @@ def test_the_verdict_turns_where_the_step_is_right_and_something_is_added():
     verdict = B1.judge({"a": (spoilt, CONTEXTS)})
     assert [f.decision for f in verdict.findings] == [REPRODUCED, NOT_REPRODUCED]
     assert verdict.outcome == NOT_REPRODUCED
+
+
+def test_intervals_cover_the_contexts_where_a_statistic_depends_on_them():
+    found = drawn(8), CONTEXTS
+    for criterion, more in ((AT_OPTIMUM, False), (LEAST_RISK, True)):
+        (_, alone, _), (_, shared, _) = (next(criterion.estimates(found, x)) for x in (False, True))
+        assert shared.value == alone.value
+        assert (shared.low < alone.low) == (shared.high > alone.high) == more
+    # Groups left out in turn, as by hand: what varies is the mean square of the rest.
+    means = [LEAST_RISK.measure((found[0], CONTEXTS.without(g))).mean() for g in range(20)]
+    variance = 19 * torch.stack(means).var(correction=0).item()
+    student = 4.303  # of two degrees
+    half = ((alone.high - alone.value) ** 2 + student**2 * variance) ** 0.5
+    assert shared.high - shared.value == pytest.approx(half, rel=1e-3)
 
 
 def test_the_share_of_the_rest_is_of_the_step():

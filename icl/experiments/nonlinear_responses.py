@@ -104,4 +104,4 @@ def run(contexts: int, seed: int) -> Result:
         layers[task.family] = found.model, draw(task, contexts, "evaluate", seed)
     linear = {family: layer for family, layer in layers.items() if has_linear_part(layer)}
     unrelated = {family: layer for family, layer in layers.items() if family not in linear}
-    return Result(B3.judge(linear), linear, unrelated)
+    return Result(B3.judge(linear, shared=True), linear, unrelated)

@@ -175,7 +175,7 @@ def search(task: Task) -> Tensor:
 
 
 def compare_lengths(contexts: int, seed: int) -> pd.DataFrame:
-    """Mean excess risk by n of layers trained at n = 32, the best single step and ridge."""
+    """Risk by n of layers trained at n = 32, the best single step and ridge."""
     models = trained({BESIDE: LINEAR[BESIDE]} | SOFTMAX).values()
     rows = []
     for n in LENGTHS:
@@ -191,7 +191,7 @@ def compare_lengths(contexts: int, seed: int) -> pd.DataFrame:
 def run(features: int, examples: int, noise: float, steps: int, contexts: int, seed: int) -> Result:
     """Judge the shipped layers; train others on d, n and noise for so many steps, and watch them.
 
-    Risks are means over so many evaluation contexts of this seed.
+    Risks are averaged over so many evaluation contexts of this seed.
     """
     require(contexts >= 16, f"contexts={contexts}: allowed are 16 and more")
     require(steps >= 100, f"steps={steps}: allowed are 100 and more")
@@ -202,7 +202,7 @@ def run(features: int, examples: int, noise: float, steps: int, contexts: int, s
     }
     watched = single_layer(task, steps=steps)
     return Result(
-        B1.judge(layers),
+        B1.judge(layers, shared=True),
         layers,
         compare_lengths(contexts // 8, seed),
         task,
