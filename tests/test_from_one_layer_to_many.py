@@ -5,11 +5,13 @@ from dataclasses import replace
 import pytest
 import torch
 
+from icl import figures
 from icl.descent import GradientDescent
 from icl.errors import Refused
 from icl.experiments import from_one_layer_to_many
 from icl.experiments.from_one_layer_to_many import DEPTHS, PLANS
 from icl.experiments.models import BY_HEADS
+from icl.intervals import trimmed
 from icl.one_layer import distance, effective_step, optimal_one_step
 from icl.transformer import build
 
@@ -20,8 +22,12 @@ def found():
 
 
 def made(found, levels):
-    """The result with made-up risks: of two seeds, means levels(depth, h) and twice that."""
-    seeds = torch.tensor([[0.0, 2.25, 0.75], [0.0, 4.5, 1.5]])
+    """The result with made-up risks: of two seeds, levels(depth, h) and twice that, trimmed.
+
+    The last of the hundred contexts is rare: with it the mean is 1.99 times as large.
+    """
+    once = torch.tensor([0.0, 2.25, 0.75]).repeat(33)
+    seeds = torch.cat([once, torch.tensor([100.0])]) * torch.tensor([[1.0], [2.0]])
     risks = {
         name: levels(depth, h) * seeds
         for depth, names in BY_HEADS.items()
@@ -45,15 +51,36 @@ def test_the_gain_of_eight_heads_is_a_fraction_of_one_head_s_risk(found):
 
 def test_every_risk_stands_at_its_layers_and_heads(found):
     result = made(found, lambda depth, h: 10 * depth + h)
-    means, medians = rows(result.means()), rows(result.medians())
+    numbers = rows(result.numbers())
+    means, medians = (rows(result.by_average(average)) for average in ("mean", "median"))
     for depth in DEPTHS:
         levels = [10 * depth + h for h in (1, 2, 4, 8)]
         gain = 1 - levels[3] / levels[0]
-        assert means[f"{depth}"] == pytest.approx([*(1.5 * x for x in levels), gain], abs=6e-4)
+        assert numbers[f"{depth}"] == pytest.approx([*(1.5 * x for x in levels), gain], abs=6e-4)
+        assert means[f"{depth}"] == pytest.approx([2.985 * x for x in levels], abs=6e-4)
         assert medians[f"{depth}"] == pytest.approx([1.125 * x for x in levels], abs=6e-4)
     for depth, names in BY_HEADS.items():
         for h, name in names.items():
             assert PLANS[name].config.architecture.heads == (h,) * depth
+
+
+def test_the_figure_has_the_same_average_of_models_and_algorithms(found, monkeypatch):
+    result, drawn = made(found, lambda depth, h: 10 * depth + h), []
+    monkeypatch.setattr(figures, "curves", lambda frame, *_: drawn.append(frame))
+    result.plot_depth()
+    at = drawn[0].set_index(["panel", "label", "layers"]).value
+    models, algorithms = at.index.levels[0][::-1]
+    assert at[models, "h = 4", 3] == pytest.approx(1.5 * 34)
+    bayes = trimmed(found.comparison.baselines["Bayes"], dim=0).item()
+    assert at[models, "Bayes", 1] == at[algorithms, "Bayes", 1] == pytest.approx(bayes)
+
+
+def test_the_gain_s_interval_covers_the_contexts(found):
+    def varied(depth, h):
+        return (1 + h * torch.linspace(0, 1, 100)) / depth  # seeds alike but for a factor
+
+    gain = made(found, varied).gain(2)
+    assert gain.low < gain.value - 1e-3 < gain.value + 1e-3 < gain.high
 
 
 def test_the_finding_says_what_single_layers_have_and_what_heads_gain(found):

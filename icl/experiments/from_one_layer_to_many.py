@@ -11,7 +11,7 @@ from icl.errors import require
 from icl.estimators import ESTIMATORS
 from icl.experiments.comparison import Comparison, gain
 from icl.experiments.models import BY_HEADS, EQUAL, WORKHORSE, trained
-from icl.intervals import Estimate, estimate, over_seeds
+from icl.intervals import Estimate, estimate, over_contexts, over_seeds
 from icl.one_layer import distance, effective_step, excess, optimal_one_step
 
 PLANS = EQUAL
@@ -39,18 +39,19 @@ class Result:
         best, gains = estimate(self.one_step), {depth: self.gain(depth) for depth in (1, 2, 5)}
         return tables.Text(
             "**One layer takes the one step, whatever its heads; with more layers the heads "
-            f"matter.** With one layer the mean excess risk is {one} for one head and {eight} for "
+            f"matter.** With one layer the risk is {one} for one head and {eight} for "
             f"eight; the optimal step has {best}. With eight heads instead of one the risk is "
             f"lower by the fraction {gains[1]} with one layer, {gains[2]} with two and {gains[5]} "
             "with five (means over seeds with 95 % intervals)."
         )
 
     def gain(self, depth: int) -> Estimate:
-        """By what fraction the risk of eight heads is below that of one, over seeds."""
-        return over_seeds(gain({h: self.risks[name] for h, name in BY_HEADS[depth].items()}))
+        """By what fraction the risk of eight heads is below that of one."""
+        risks = {h: self.risks[name] for h, name in BY_HEADS[depth].items()}
+        return over_seeds(gain(risks), variance=over_contexts(gain, risks).item())
 
-    def by_heads(self, average: str = "mean") -> pd.DataFrame:
-        """Every model's risk, by layers and heads per layer."""
+    def by_heads(self, average: str = "trimmed") -> pd.DataFrame:
+        """Every model's average risk, by layers and heads per layer."""
         rows = [
             {"layers": depth, "label": f"h = {h}", **vars(estimate(self.risks[name], average))}
             for depth, names in BY_HEADS.items()
@@ -59,7 +60,7 @@ class Result:
         return pd.DataFrame(rows)
 
     def plot_depth(self) -> None:
-        """Mean risks against the number of layers, of models and of algorithms."""
+        """Risks against the number of layers, of models and of algorithms."""
         one_step = {"label": ONE_STEP, "layers": 1, **vars(estimate(self.one_step))}
         levels = [
             {"label": name, "layers": depth, **vars(estimate(self.comparison.baselines[name]))}
@@ -88,14 +89,14 @@ class Result:
         ]
         return tables.show(pd.DataFrame(rows))
 
-    def means(self) -> tables.Text:
-        """Mean risks by layers and heads, and what eight heads gain over one."""
+    def numbers(self) -> tables.Text:
+        """Risks by layers and heads, and what eight heads gain over one."""
         gains = [{"layers": d, "label": "8 against 1", **vars(self.gain(d))} for d in DEPTHS]
         return tables.grid(pd.concat([self.by_heads(), pd.DataFrame(gains)]), "layers", "label")
 
-    def medians(self) -> tables.Text:
-        """Median risks by layers and heads."""
-        return tables.grid(self.by_heads("median"), "layers", "label")
+    def by_average(self, average: str) -> tables.Text:
+        """Plain mean or median risks by layers and heads."""
+        return tables.grid(self.by_heads(average), "layers", "label")
 
 
 def run(contexts: int, seed: int) -> Result:
@@ -109,7 +110,7 @@ def run(contexts: int, seed: int) -> Result:
 
 
 def algorithms(comparison: Comparison) -> pd.DataFrame:
-    """Mean risk of every algorithm by layers, its rate tuned for so many steps."""
+    """Risk of every algorithm by layers, its rate tuned for so many steps."""
     rows = []
     for label, before in ALGORITHMS.items():
         for layers in range(before + 1, max(DEPTHS) + 1):
