@@ -8,7 +8,7 @@ from torch import Tensor
 from icl.contexts import Contexts
 from icl.errors import require
 
-ANSWERED_AT_ONCE = 256  # contexts that are answered token by token at a time
+ANSWERED_AT_ONCE = 64  # contexts that are answered token by token at a time
 
 
 class Predictor(ABC):

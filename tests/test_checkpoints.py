@@ -154,13 +154,14 @@ def test_every_planned_model_ships_as_it_is_described():
 def test_labels_are_short_and_no_two_models_share_one():
     labels = [load(name).label for name in catalogue()]
     assert len(set(labels)) == len(labels)
-    assert max(map(len, labels)) < 60
+    assert max(map(len, labels)) < 80
     assert load("workhorse-3").label == "8-8-8 heads, d = 8"
     assert load("flagship-pruned-random").label == (
         "8-1-1 heads, d = 16, pruned at random and fine-tuned"
     )
-    assert (
-        load("decay-0.001-k4-3-3500").label == "4-4-4 heads, d = 8, k = 4, decay 0.001, 3500 steps"
+    assert load("decay-0.0003-k9-3-3500").label == "4-4-4 heads, d = 8, decay 0.0003, 3500 steps"
+    assert load("relu-norm").label == (
+        "8-8-8 relu heads, d = 8, k = 8, width 64, norm, s = 1, noise 0.5, AdamW"
     )
     assert load("lsa-d8-n16-noise1").label == "1 head, d = 8, n = 16, dense"
     assert load("softmax-2").label == "2 softmax heads, d = 8, dense"

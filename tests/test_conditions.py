@@ -53,14 +53,14 @@ def test_a_cell_is_measured_beside_ridge_and_one_head_whichever_is_better():
     s, noise = 1, 0.5
     models = {name: Fake(plan) for name, plan in (cell(s, noise, kind) for kind in KINDS)}
     on = Comparison.on(sparse(s, noise, (1,)).config.task, 40, 0)
-    found = measured(models, s, noise, on)
+    found = measured(models, on)
     assert set(found) == set(KINDS) - {"1-1-1"}
     for one in found.values():  # random weights: ridge is better than one head
         assert torch.equal(one.bar, on.baselines["ridge"])
         assert one.heads.full.shape[-1] == 10
         assert one.risk.shape == (2, 40)
     better = on.baselines | {"ridge": 100 + on.baselines["ridge"]}
-    found = measured(models, s, noise, Comparison(on.contexts, better))
+    found = measured(models, Comparison(on.contexts, better))
     alone = models[cell(s, noise, "1-1-1")[0]].model
     expected = excess_risk(alone, on.contexts).mean(dim=0)
     assert torch.allclose(found["8-8-8"].bar, expected)

@@ -18,10 +18,9 @@ from icl.intervals import estimate, over_seeds, trimmed
 
 PLANS = PRACTICAL
 NAMES = {
-    "relu-norm": "ReLU, norm",
-    "softmax-norm": "softmax, norm",
-    "softmax": "softmax",
-    "softmax-norm-mlp": "softmax, norm, MLP",
+    "relu-norm": "ReLU, norm, k = 8",
+    "relu-norm-k16": "ReLU, norm, k = 16",
+    "softmax-norm": "softmax, norm, k = 8",
 }
 QUERIES = 8  # per context; implied weights need more than there are features
 IMPLYING = 12
@@ -156,9 +155,9 @@ def over_lengths(models: dict[str, Checkpoint], contexts: int, seed: int) -> pd.
 def run(contexts: int, seed: int) -> Result:
     """Measure risks on so many contexts of this seed, importances on a quarter of them.
 
-    What answers imply and other lengths are shown for an eighth of them.
+    What answers imply is shown for an eighth of them, and other lengths for a sixteenth.
     """
-    require(contexts >= 16, f"contexts={contexts}: allowed are 16 and more")
+    require(contexts >= 32, f"contexts={contexts}: allowed are 32 and more")
     shipped = {model.name: model for model in trained(PLANS).values()}
     models = {NAMES[name]: model for name, model in shipped.items()}
     comparison = Comparison.on(SPARSEST, contexts, seed, QUERIES)
@@ -179,5 +178,5 @@ def run(contexts: int, seed: int) -> Result:
         comparison,
         heads,
         {name: likeness(model.model, implying, others) for name, model in models.items()},
-        over_lengths(models, contexts // 8, seed),
+        over_lengths(models, contexts // 16, seed),
     )

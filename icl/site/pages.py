@@ -144,6 +144,8 @@ def _settings(model: Checkpoint, shipped: dict[str, Checkpoint]) -> dict[str, st
     start = "drawn weights"
     if config.start:
         start = f"{shipped[config.start.model].label}, pruned {KEPT[config.start.keep]}"
+    if config.split:
+        start = "an algorithm by hand, its steps split over heads"
     about = {"model": model.label, "file": f"`{model.name}`"}
     ours = {"loss": LOSS[config.architecture.collapses], "start": start}
     return about | found | ours | {"training seeds": _plain(model.seeds)}
