@@ -187,7 +187,7 @@ class Result:
         return tables.show(pd.DataFrame(rows))
 
     def plot_recipes(self) -> None:
-        """The top share of every layer and the risk, means over seeds, a row per recipe, by risk."""
+        """The top share of every layer and the risk, means over seeds; a row per recipe."""
         risks = {k: trimmed(i.full, dim=-1).mean().item() for k, i in self.recipes.items()}
         order = sorted(self.recipes, key=risks.get)
         # What nearly all labels have in common is said once, beside the axis.
