@@ -26,6 +26,7 @@ from icl.predictors import LinearPredictor, Predictor, asked, mean_error, square
 INPUTS = ("raw", "preprocessed", "scaled")
 AT_ONCE = 256  # contexts that are answered at a time: twice as fast as thousands
 QUERIES = 16  # per context, for models whose query expectation has no closed form
+Reading = tuple[int | None, Attention]  # how many tokens are keys, and how all attend to them
 
 
 @dataclass(frozen=True)
@@ -166,13 +167,10 @@ class Transformer(nn.Module, Predictor):
             r = self.config.d**0.5 * r / r.norm(dim=-1, keepdim=True)
         return functional.pad(r, (0, 1), value=1.0)
 
-    def _reading(self, contexts: Contexts) -> tuple[int | None, Attention]:
-        """How many tokens are keys, and how all attend to them."""
+    def _reading(self, contexts: Contexts) -> Reading:
         return contexts.tokens.shape[-2], ATTENTION[self.config.attention]
 
-    def _layer(
-        self, layer: int, x: Tensor, reading: tuple[int | None, Attention], first: int = 0
-    ) -> Tensor:
+    def _layer(self, layer: int, x: Tensor, reading: Reading, first: int = 0) -> Tensor:
         """States (M, B, T − first, D) of the tokens from `first` on after a layer."""
         block = self.blocks[layer]
         z = self._gate(layer, x) * block.heads(x, *reading, first)
@@ -217,7 +215,7 @@ class LinearTransformer(LinearPredictor, Transformer):
         """States of the basis tokens before the first layer, (M, B or 1, d+1, D)."""
         return self.embed.weight.unsqueeze(1) * self._scale(contexts).unsqueeze(-1)
 
-    def _reading(self, contexts: Contexts) -> tuple[int | None, Attention]:
+    def _reading(self, contexts: Contexts) -> Reading:
         mix = self._mixer(contexts)
         return None, lambda q, k, v: through_state(q, k, mix(v))
 
