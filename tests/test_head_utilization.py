@@ -30,7 +30,7 @@ def made(rises, seeds=1):
 
 def result(zero, mean):
     """A result that has importances only."""
-    return Result({}, {}, {}, zero, mean, {}, {})
+    return Result({}, {}, {}, zero, mean)
 
 
 def cells(text):

@@ -40,7 +40,7 @@ def test_models_with_random_weights_pass_nothing():
     found = {"a": importance(model, on.contexts)}
     assert A2T.judge(found, shared=True).outcome != REPRODUCED
     pair = {"a": (on.risk(model), on.naive)}
-    assert A8T.judge(pair, shared=True).outcome == NOT_REPRODUCED
+    assert A8T.judge(pair, shared=True).outcome != REPRODUCED
 
 
 def test_an_estimator_explains_itself_and_its_opposite_does_not():
@@ -81,7 +81,8 @@ def test_every_kind_has_a_name_and_the_task_it_is_judged_on():
     for plan in PLANS.values():
         assert plan.config.task == SPARSEST
         model = plan.config.architecture
-        assert model.d_head * model.heads[0] == model.d_model
+        assert model.d_head * model.heads[0] >= model.d_model
+        assert model.norm
 
 
 def test_values_that_make_no_sense_are_refused():
