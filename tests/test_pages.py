@@ -9,6 +9,7 @@ from icl import checkpoints, tables
 from icl.checkpoints import Checkpoint, catalogue, load
 from icl.claims import CHEN, Claim, Criterion, finding
 from icl.configuration import Configuration
+from icl.experiments.models import PRACTICAL
 from icl.intervals import over_seeds
 from icl.site import pages
 from icl.transformer import build
@@ -87,10 +88,22 @@ def test_settings_of_other_kinds_of_models_are_theirs_alone():
     assert rows["response-sine"]["family"] == "sine"
     assert (rows["response-sine"]["s"], rows["workhorse-3"]["family"]) == ("", "")
     losses = {name for name, row in rows.items() if "closed form" not in row["loss"]}
-    assert losses == {"softmax-1", "softmax-2"}
+    assert losses == {"softmax-1", "softmax-2", *PRACTICAL}
     assert rows["workhorse-3"]["start"] == "drawn weights"
     assert rows["flagship-pruned"]["start"] == "8-8-8 heads, d = 16, pruned by importance"
+    assert rows["split-844-0"]["start"] == "an algorithm by hand, its steps split over heads"
     assert rows["flagship-pruned-random"]["start"] == "8-8-8 heads, d = 16, pruned at random"
+
+
+def test_claims_stand_in_the_order_of_their_numbers():
+    found = [("x", {"id": name}) for name in ("B1", "A10", "A2c", "A2", "A1")]
+    assert [v["id"] for _, v in sorted(found, key=pages._number)] == [
+        "A1",
+        "A2",
+        "A2c",
+        "A10",
+        "B1",
+    ]
 
 
 def test_a_finding_quotes_the_deciding_statistic_only():

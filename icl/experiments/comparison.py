@@ -157,7 +157,7 @@ def standings(models: dict[str, Checkpoint], comparisons: dict[str, Comparison])
         for name in names:
             risk = comparison.risk(models[name].model)
             above = estimate(risk).value / estimate(comparison.baselines["Bayes"]).value
-            add(models[name].label, comparison, risk, f"× {above:.2f}")
+            add(models[name].label, comparison, risk, f"× {above:.2f}" if above < 1e4 else "")
     return pd.DataFrame(rows)
 
 

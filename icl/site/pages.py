@@ -1,5 +1,6 @@
 """Tables of the pages that speak of the whole book: scorecard, runs, models, settings, versions."""
 
+import re
 from importlib.metadata import version
 from time import gmtime, strftime
 
@@ -27,7 +28,7 @@ def scorecard(found: list[tuple[str, dict]]) -> str:
             f"{verdict['statistic']}, above {verdict['threshold']:g}",
             verdict["numbers"],
         ]
-        for chapter, verdict in sorted(found, key=lambda pair: pair[1]["id"])
+        for chapter, verdict in sorted(found, key=_number)
     ]
     header = ["claim", "what it says", "verdict", "needed", "mean over seeds [95 %]"]
     return _unbroken(table(header, rows))
@@ -36,7 +37,7 @@ def scorecard(found: list[tuple[str, dict]]) -> str:
 def rechecked(found: list[tuple[str, dict]], recorded: dict[str, dict]) -> Text:
     """Every verdict of the book beside those on the contexts of other evaluation seeds."""
     rows = []
-    for _, verdict in sorted(found, key=lambda pair: pair[1]["id"]):
+    for _, verdict in sorted(found, key=_number):
         others = recorded.get(verdict["id"], {"outcome": {}, "settings": {}})
         moved = [
             f"{setting}: {_otherwise(decision, others['settings'].get(setting, {}))}"
@@ -55,6 +56,12 @@ def rechecked(found: list[tuple[str, dict]], recorded: dict[str, dict]) -> Text:
         )
     header = ["claim", "verdict here", "on other contexts", "settings that agree", "the others"]
     return table(header, rows)
+
+
+def _number(pair: tuple[str, dict]) -> tuple[str, int, str]:
+    """A claim's place in the order of letters and numbers: A2, A2c, A10, B1."""
+    letter, number, rest = re.fullmatch(r"(\D*)(\d*)(.*)", pair[1]["id"]).groups()
+    return letter, int(number or 0), rest
 
 
 def _otherwise(here: str, there: dict[str, str]) -> str:
