@@ -16,7 +16,7 @@ from torch import Tensor
 from icl.contexts import Contexts
 from icl.errors import choose, require
 from icl.intervals import AVERAGES
-from icl.predictors import Predictor, asked, mean_error, squared_error
+from icl.predictors import ANSWERED_AT_ONCE, Predictor, asked, mean_error, squared_error
 from icl.transformer import AT_ONCE, LinearTransformer, Transformer
 
 ROUNDING = 1e-6  # hidden states are float32: directions of smaller relative size are rounding
@@ -174,14 +174,19 @@ def probe_risks(model: Transformer, fitting: Contexts, contexts: Contexts) -> Te
         return torch.stack(found, dim=1)
     wanted = torch.einsum("bqd,bd->bq", asked(fitting), fitting.w)[..., None]
     found = []
-    for pair in zip(model.hidden(fitting), model.hidden(contexts), strict=True):
-        seen, new = (
-            states[:, :, batch.task.n :].double()
-            for states, batch in zip(pair, (fitting, contexts), strict=True)
-        )
+    for seen, new in zip(_asking(model, fitting), _asking(model, contexts), strict=True):
         answers = read(new, _least_squares(seen, wanted))[..., 0]
         found.append(mean_error(answers, contexts))
     return torch.stack(found, dim=1)
+
+
+def _asking(model: Transformer, contexts: Contexts) -> Iterator[Tensor]:
+    """States of the queries before and after each layer, (M, B, q, D), float64."""
+    blocks = [
+        [x[:, :, contexts.task.n :].double() for x in model.hidden(block)]
+        for block in contexts.blocks(ANSWERED_AT_ONCE)
+    ]
+    return (torch.cat(layer, dim=1) for layer in zip(*blocks, strict=True))
 
 
 def implied_weights(predictor: Predictor, contexts: Contexts) -> tuple[Tensor, Tensor]:

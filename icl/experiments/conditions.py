@@ -182,6 +182,7 @@ class Result:
         rows = [
             {"setting": name, "excess risk [95 %]": estimate(cell.risk)}
             | {what.rstrip(" %,"): over_seeds(measure(cell)) for what, measure in SHOWN.items()}
+            | {claim: verdict.settings[name] for claim, verdict in self.verdicts.items()}
             for name, cell in self.cells.items()
         ]
         return tables.show(pd.DataFrame(rows))

@@ -25,18 +25,19 @@ SPARSE, SPARSE_ONE = (GRID[1, 0.5, kind][0] for kind in ("8-8-8", "1-1-1"))
 # is, and the noise of the contexts; the models were trained at noise 1, the sparse ones at 0.5.
 SETTINGS: dict[str, tuple[str, str | None, float]] = {
     **{
-        f"d = {d}, s = 2, noise {noise:g}": (whole, one, noise)
-        for d, whole, one in ((8, "workhorse-3", "heads-1-3"), (16, "flagship", "flagship-1"))
+        f"d = 8, s = 2, noise {noise:g}": ("workhorse-3", "heads-1-3", noise)
         for noise in (0.5, 1.0, 2.0)
     },
-    **{f"d = 8, s = 1, noise {noise:g}": (SPARSE, SPARSE_ONE, noise) for noise in (0.25, 0.5, 1.0)},
+    "d = 16, s = 2, noise 1": ("flagship", "flagship-1", 1.0),
+    **{f"d = 8, s = 1, noise {noise:g}": (SPARSE, SPARSE_ONE, noise) for noise in (0.5, 1.0)},
     "ReLU, norm, s = 1, noise 0.5": ("relu-norm", None, 0.5),
     "softmax, norm, s = 1, noise 0.5": ("softmax-norm", None, 0.5),
 }
 KNOWN = FULL | SINGLE_HEAD | EQUAL | PRACTICAL | dict(GRID.values())
 PLANS = {name: KNOWN[name] for whole, one, _ in SETTINGS.values() for name in (whole, one) if name}
-FITTING = 2048  # contexts of stream `tune` that probes are fitted on
-CHOOSING = 1024  # that the heads to keep are chosen on
+FITTING = 1024  # contexts of stream `tune` that probes are fitted on
+CHOOSING = 512  # that the heads to keep are chosen on
+FEWER = 4  # times, are contexts that are answered token by token
 QUERIES = 8  # per context, where models need them
 
 ZERO, WHOLE, SINGLE = "zero", "all heads", "one head, from scratch"
@@ -153,8 +154,11 @@ def prunings(whole: Checkpoint) -> dict[str, Transformer]:
 
 
 def probed(models: dict[str, Transformer], task: Task, contexts: int, seed: int) -> Probes:
-    """Fit probes after every layer on stream `tune`, and judge them."""
-    queries = 0 if all(model.config.collapses for model in models.values()) else QUERIES
+    """Fit probes after every layer on stream `tune`, and judge them; on fewer with tokens."""
+    if not all(model.config.collapses for model in models.values()):
+        contexts, queries = max(2, contexts // FEWER), QUERIES
+    else:
+        queries = 0
     fitting = draw(task, FITTING, "tune", 1, queries=queries)  # heads are chosen on seed 0
     fresh = draw(task, contexts, "evaluate", seed, queries=queries)
     risks = {name: probe_risks(model, fitting, fresh)[:, 1:] for name, model in models.items()}
