@@ -149,7 +149,8 @@ def curves(
             getattr(ax, f"set_{axis}scale")("log")
         if "x" in log:  # the values themselves: powers of ten are too far apart
             ticks = sorted(set(frame[x]))
-            ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+            turn = 60 if len(ticks) > 7 else 0
+            ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks], rotation=turn)
             ax.set_xticks([], minor=True)
     axes[-1, 0].set_xlabel(xlabel)
     if "x" not in log:

@@ -131,7 +131,7 @@ class Result:
                 "panel": f"{what}; {name}",
                 "step": step,
                 "label": f"layer {layer}",
-                **vars(over_seeds(values.nan_to_num(0.0))),
+                **vars(over_seeds(values.nan_to_num(0.0)).within(0.0, 1.0)),
             }
             for name, course in self.courses.items()
             for what, measure in measures.items()

@@ -74,8 +74,8 @@ KINDS = {
     ALONE: ((1, 1, 1), 0.0),
 }
 SHORT = {"steps": 6_000, "batch": 64}
-# Steps after which some models' weights are kept, from 58 on by factors of about 1.56.
-SNAPSHOTS = tuple(int(step) for step in np.geomspace(10, 6_000, 30).round()[8:-1:2])
+# Steps after which some models' weights are kept, from 341 on by factors of about 1.56.
+SNAPSHOTS = tuple(int(step) for step in np.geomspace(10, 6_000, 30).round()[16:-1:2])
 
 
 def sparse(s: int, noise: float, heads: tuple[int, ...], decay: float = 0.0) -> Plan:

@@ -18,9 +18,9 @@ from icl.intervals import estimate, over_seeds, trimmed
 
 PLANS = PRACTICAL
 NAMES = {
-    "relu-norm": "ReLU, norm, k = 8",
-    "relu-norm-k16": "ReLU, norm, k = 16",
-    "softmax-norm": "softmax, norm, k = 8",
+    "relu-norm": "ReLU, k = 8",
+    "relu-norm-k16": "ReLU, k = 16",
+    "softmax-norm": "softmax, k = 8",
 }
 QUERIES = 8  # per context; implied weights need more than there are features
 IMPLYING = 12
