@@ -15,7 +15,7 @@ from icl.claims import CHEN, Claim, Criterion, Verdict, finding
 from icl.configuration import USUAL
 from icl.errors import require
 from icl.experiments.comparison import Comparison, learned
-from icl.experiments.measures import EVERY_HEAD, MORE_EVEN, ONE_HEAD
+from icl.experiments.measures import EVERY_HEAD, MORE_EVEN, ONE_HEAD, steady
 from icl.experiments.models import (
     ALONE,
     EQUAL,
@@ -239,7 +239,7 @@ def run(contexts: int, seed: int) -> Result:
             cells[name], settings[name] = cell, (s, noise, kind)
     on = Comparison.on(EQUAL["heads-4-3"].config.task, contexts, seed)
     few = on.contexts[: max(2, contexts // 4)]
-    recipes = {models[name].label: importance(models[name].model, few) for name in RECIPES}
+    recipes = {models[name].label: importance(steady(models[name].model), few) for name in RECIPES}
     fit = {k: learned(found.full, on.zero[: len(few)]) for k, found in recipes.items()}
     return Result(
         {claim.id: claim.judge(cells, shared=True) for claim in CLAIMS},

@@ -12,7 +12,7 @@ from icl.checkpoints import Checkpoint
 from icl.claims import CHEN, Claim, Verdict, finding
 from icl.errors import require
 from icl.experiments.comparison import Comparison, standings
-from icl.experiments.measures import EVERY_HEAD, MORE_EVEN, ONE_HEAD
+from icl.experiments.measures import EVERY_HEAD, MORE_EVEN, ONE_HEAD, steady
 from icl.experiments.models import FULL, trained, workhorse
 from icl.heads import FILLS, Importance, contrast, importance, smallest_first, top_later
 from icl.intervals import AVERAGES, Estimate, over_seeds
@@ -132,14 +132,12 @@ def run(contexts: int, examples: int, seed: int) -> Result:
     require(contexts >= 2, f"contexts={contexts}: allowed are 2 and more")
     require(examples >= 0, f"examples={examples}: allowed are 0 (as trained) and more")
     models = {model.label: model for model in trained(PLANS).values()}
-    for deep in (found.model for found in models.values() if len(found.model.blocks) > 4):
-        deep.double()  # without a head, answers of five layers can leave the range of float32
     tasks = {m.config.task for m in models.values()}
     on = {t: Comparison.on(replace(t, n=examples or t.n), contexts, seed) for t in tasks}
     comparisons = {k: on[m.config.task] for k, m in models.items()}
     few = {k: on.contexts[: max(2, contexts // 4)] for k, on in comparisons.items()}
     zero, mean = (
-        {k: importance(model.model, few[k], output) for k, model in models.items()}
+        {k: importance(steady(model.model), few[k], output) for k, model in models.items()}
         for output in FILLS
     )
     return Result(

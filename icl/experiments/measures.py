@@ -12,6 +12,7 @@ from icl.heads import contrast, smallest_first, top_later
 from icl.intervals import Estimate, over_contexts, over_seeds, trimmed
 from icl.predictors import LinearPredictor, Predictor, squared_error
 from icl.probing import implied_weights
+from icl.transformer import Transformer
 
 # What is said of heads, from their `Importance`.
 EVERY_HEAD = Criterion(
@@ -38,6 +39,11 @@ MORE_EVEN = Criterion(
     "layers are judged as before.",
     (-1.0, 1.0),
 )
+
+
+def steady(model: Transformer) -> Transformer:
+    """The model, in float64 if it is deep: without a head, its answers can leave float32."""
+    return model.double() if len(model.blocks) > 4 else model
 
 
 @dataclass(frozen=True)
