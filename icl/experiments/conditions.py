@@ -154,27 +154,28 @@ class Result:
             table = found.pivot(index="model", columns=["s", "noise"], values=what)
             table = table.reindex(index=[kind for kind in KINDS if kind != ALONE])
             look = {"vmin": -100, "vmax": 100, "cmap": "vlag", "fmt": ".0f"}
-            sns.heatmap(table.clip(-999, 999), ax=axes, xticklabels=tasks, **look, **CELLS)
+            shown = table.clip(-999, 999).round() + 0.0  # no −0
+            sns.heatmap(shown, ax=axes, xticklabels=tasks, **look, **CELLS)
             axes.set_title(what, loc="left", fontsize=11)
             axes.set(xlabel="", ylabel="")
             axes.tick_params(axis="y", rotation=0, labelsize=10)
             axes.axvline(len(NOISES), color="0.3", linewidth=2)
-        panels[-1].set_xlabel("noise; on the left s = 1 of 8 weights, on the right s = 2")
+        panels[-1].set_xlabel("noise; left s = 1, right s = 2")
 
     def plot_map(self) -> None:
         """How even the first layer is and how concentrated later ones are, coloured by the gain."""
         fig, axes = figures.subplots(figsize=(figures.WIDTH, 4.4))
         look = {"cmap": "viridis", "vmin": 0, "vmax": 1, "s": 60, "edgecolor": "0.3"}
-        for kind, marker in zip(KINDS, "osD", strict=False):
+        for kind, marker in zip(KINDS, "os", strict=False):
             found = [cell for name, cell in self.cells.items() if self.settings[name][2] == kind]
             x = [cell.heads.entropy[:, 0].mean() for cell in found]
             y = [later(cell.heads.top_share).mean() for cell in found]
             gain = [cell.gain.mean() for cell in found]
             drawn = axes.scatter(x, y, c=gain, marker=marker, label=kind, **look)
-        fig.colorbar(drawn, label="risk below the better of ridge and one head, fraction")
+        fig.colorbar(drawn, label="gain over ridge and one head")
         axes.axhline(ONE_HEAD.threshold, color="0.4", linestyle="--", linewidth=1)
-        names = {"xlabel": "entropy in layer 1", "ylabel": "top share in later layers, mean"}
-        axes.set(xlim=(0, 1), ylim=(0, 1), **names)
+        names = {"xlabel": "entropy in layer 1", "ylabel": "top share in later layers"}
+        axes.set(xlim=(-0.02, 1), ylim=(0, 1), **names)
         fig.legend(loc="outside upper center", ncols=3, fontsize=10)
 
     def numbers(self) -> tables.Text:
