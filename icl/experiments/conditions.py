@@ -192,7 +192,6 @@ class Result:
         """The top share of every layer and the risk, means over seeds; a row per recipe."""
         risks = {k: trimmed(i.full, dim=-1).mean().item() for k, i in self.recipes.items()}
         order = sorted(self.recipes, key=risks.get)
-        # What nearly all labels have in common is said once, beside the axis.
         short = [label.replace(" heads", "").replace(", d = 8", "") for label in order]
         short = [
             name + f" ({self.trained[label]:.0%} of seeds)" * (self.trained[label] < 1)
