@@ -1,6 +1,7 @@
 """When do heads divide the work as Chen et al. (2024) say? Sparsity, noise, training varied."""
 
 from dataclasses import dataclass, replace
+from functools import wraps
 from itertools import product
 from typing import NamedTuple
 
@@ -61,7 +62,6 @@ class Cell(NamedTuple):
     risk: Tensor
     bar: Tensor
 
-    @property
     def gain(self) -> Tensor:
         """By what fraction (M,) the risk is below the bar."""
         return reduction(self.risk, self.bar)
@@ -69,7 +69,9 @@ class Cell(NamedTuple):
 
 def of_heads(criterion: Criterion) -> Criterion:
     """The same criterion of a cell's heads."""
-    return replace(criterion, measure=lambda cell: criterion.measure(cell.heads))
+    return replace(
+        criterion, measure=wraps(criterion.measure)(lambda x: criterion.measure(x.heads))
+    )
 
 
 A2C = Claim(
@@ -88,7 +90,7 @@ A3C = Claim(
         Criterion(
             "reduction of the risk, as a fraction, below the better of ridge and of a model with "
             "one head per layer",
-            lambda cell: cell.gain,
+            Cell.gain,
             0.0,
             "A head that rules is of interest only in a model that makes use of the others.",
             (-torch.inf, 1.0),
@@ -99,7 +101,7 @@ CLAIMS = (A2C, A3C)
 
 # What is shown of a cell: functions of it to values over seeds, as percentages.
 SHOWN = {
-    "risk below the better of ridge and one head, %": lambda cell: cell.gain,
+    "risk below the better of ridge and one head, %": Cell.gain,
     "rise without the least important head of layer 1, %": lambda cell: smallest_first(cell.heads),
     "top share in later layers, mean, %": lambda cell: later(cell.heads.top_share),
     "entropy in layer 1 minus that of later layers, mean, %": lambda cell: (
@@ -132,9 +134,9 @@ class Result:
     @property
     def finding(self) -> tables.Text:
         """A sentence per verdict, and the models that did not train."""
-        dead = [label for label, share in self.trained.items() if share == 0]
-        none = f"**Did not train** in any seed: {'; '.join(dead) or 'none'}."
-        return tables.Text(f"{finding(self.verdicts.values())}\n\n{none}")
+        dead = "; ".join(label for label, share in self.trained.items() if share == 0)
+        sentence = f"\n\n**Did not train** in any seed: {dead or 'none'}."
+        return tables.Text(finding(self.verdicts.values()) + sentence)
 
     def frame(self) -> pd.DataFrame:
         """A row per setting: what it is, and means over seeds of what is shown of it."""
@@ -154,11 +156,11 @@ class Result:
             table = found.pivot(index="model", columns=["s", "noise"], values=what)
             table = table.reindex(index=[kind for kind in KINDS if kind != ALONE])
             look = {"vmin": -100, "vmax": 100, "cmap": "vlag", "fmt": ".0f"}
-            shown = table.clip(-999, 999).round() + 0.0  # no −0
-            sns.heatmap(shown, ax=axes, xticklabels=tasks, **look, **CELLS)
+            table = table.clip(-999, 999).round() + 0.0  # no −0
+            sns.heatmap(table, ax=axes, xticklabels=tasks, **look, **CELLS)
             axes.set_title(what, loc="left", fontsize=11)
             axes.set(xlabel="", ylabel="")
-            axes.tick_params(axis="y", rotation=0, labelsize=10)
+            axes.tick_params(axis="y", rotation=0)
             axes.axvline(len(NOISES), color="0.3", linewidth=2)
         panels[-1].set_xlabel("noise; left s = 1, right s = 2")
 
@@ -170,12 +172,12 @@ class Result:
             found = [cell for name, cell in self.cells.items() if self.settings[name][2] == kind]
             x = [cell.heads.entropy[:, 0].mean() for cell in found]
             y = [later(cell.heads.top_share).mean() for cell in found]
-            gain = [cell.gain.mean() for cell in found]
+            gain = [cell.gain().mean() for cell in found]
             drawn = axes.scatter(x, y, c=gain, marker=marker, label=kind, **look)
         fig.colorbar(drawn, label="gain over ridge and one head")
         axes.axhline(ONE_HEAD.threshold, color="0.4", linestyle="--", linewidth=1)
-        names = {"xlabel": "entropy in layer 1", "ylabel": "top share in later layers"}
-        axes.set(xlim=(-0.02, 1), ylim=(0, 1), **names)
+        axes.set(xlim=(-0.02, 1), ylim=(0, 1), xlabel="entropy in layer 1")
+        axes.set_ylabel("top share in later layers")
         fig.legend(loc="outside upper center", ncols=3, fontsize=10)
 
     def numbers(self) -> tables.Text:
@@ -192,10 +194,10 @@ class Result:
         """The top share of every layer and the risk, means over seeds; a row per recipe."""
         risks = {k: trimmed(i.full, dim=-1).mean().item() for k, i in self.recipes.items()}
         order = sorted(self.recipes, key=risks.get)
-        short = [label.replace(" heads", "").replace(", d = 8", "") for label in order]
         short = [
-            name + f" ({self.trained[label]:.0%} of seeds)" * (self.trained[label] < 1)
-            for name, label in zip(short, order, strict=True)
+            label.replace(" heads", "").replace(", d = 8", "")
+            + f" ({self.trained[label]:.0%} of seeds)" * (self.trained[label] < 1)
+            for label in order
         ]
         tops = [(100 * self.recipes[k].top_share.nanmean(dim=0)).tolist() for k in order]
         tops = pd.DataFrame(tops, index=short).rename(columns=lambda i: i + 1)
@@ -205,8 +207,7 @@ class Result:
         risks = pd.DataFrame({"risk": [risks[label] for label in order]})
         sns.heatmap(risks, ax=right, cmap="crest", fmt=".2f", yticklabels=False, **CELLS)
         left.tick_params(axis="y", rotation=0, labelsize=10)
-        left.set_ylabel("heads of every layer; d = 8")
-        left.set_title("layer", fontsize=11)
+        left.set(ylabel="heads of every layer; d = 8", title="layer")
         for axes in (left, right):
             axes.grid(visible=False)
             axes.tick_params(axis="x", labelbottom=False, labeltop=True)

@@ -66,6 +66,22 @@ class Course:
         }
 
 
+def tops(course: Course) -> dict[str, Tensor]:
+    """The top share (M,) of every later layer in the middle of training."""
+    return course.average([top_later(found) for found in course.heads])
+
+
+def contrasts(course: Course) -> dict[str, Tensor]:
+    """Entropy (M,) of the first layer minus that of every later one, in the middle of training."""
+    return course.average([contrast(found) for found in course.heads])
+
+
+def fades(course: Course) -> dict[str, Tensor]:
+    """By how much the top share (M,) of every later layer is larger in the middle."""
+    looks = [top_later(found) for found in course.heads]
+    return {layer: share - looks[-1][layer] for layer, share in course.average(looks).items()}
+
+
 A3E = Claim(
     "A3e",
     AFTER_CHEN,
@@ -75,17 +91,17 @@ A3E = Claim(
         replace(
             ONE_HEAD,
             statistic="top-1 share of importance in every later layer, in the middle of training",
-            measure=lambda course: course.average([top_later(found) for found in course.heads]),
+            measure=tops,
         ),
         replace(
             MORE_EVEN,
             statistic=f"{MORE_EVEN.statistic}, in the middle of training",
-            measure=lambda course: course.average([contrast(found) for found in course.heads]),
+            measure=contrasts,
         ),
         Criterion(
             "top-1 share of importance in every later layer in the middle of training, minus that "
             "at its end",
-            lambda course: fades(course),
+            fades,
             0.0,
             "Above zero, what is there in the middle has faded at the end.",
             (-1.0, 1.0),
@@ -93,12 +109,6 @@ A3E = Claim(
     ),
 )
 CLAIMS = (A3E,)
-
-
-def fades(course: Course) -> dict[str, Tensor]:
-    """By how much the top share (M,) of every later layer is larger in the middle."""
-    looks = [top_later(found) for found in course.heads]
-    return {layer: share - looks[-1][layer] for layer, share in course.average(looks).items()}
 
 
 @dataclass(frozen=True)
