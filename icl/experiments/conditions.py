@@ -99,7 +99,6 @@ A3C = Claim(
 )
 CLAIMS = (A2C, A3C)
 
-# What is shown of a cell: functions of it to values over seeds, as percentages.
 SHOWN = {
     "risk below the better of ridge and one head, %": Cell.gain,
     "rise without the least important head of layer 1, %": lambda cell: smallest_first(cell.heads),
