@@ -23,7 +23,8 @@ TRIMMED = 0.01  # the share of contexts, those with the largest values, that dec
 def trimmed(values: Tensor, dim: int) -> Tensor:
     """Mean of all values but the largest hundredth, rounded down; NaN counts as the largest."""
     kept = values.shape[dim] - int(TRIMMED * values.shape[dim])
-    return values.sort(dim=dim).values.narrow(dim, 0, kept).mean(dim=dim)
+    smallest = np.partition(values.detach().cpu().numpy(), kept - 1, axis=dim)
+    return torch.from_numpy(smallest).narrow(dim, 0, kept).mean(dim=dim)
 
 
 # Over contexts, the one that decides first; functions of values and an axis.

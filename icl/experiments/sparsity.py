@@ -111,7 +111,7 @@ CLAIMS = (A12, A13)
 
 
 @dataclass(frozen=True)
-class Tested:
+class Measured:
     """What is measured on the contexts of one task.
 
     risks: (M, B) of the models by the sparsity they were trained at. tuned: (B,) of preprocessed
@@ -131,8 +131,8 @@ class Result:
     models: dict[int, Checkpoint]
     heads: dict[int, Importance]
     baselines: dict[int, dict[str, Tensor]]
-    tests: dict[int, Tested]
-    unlike: dict[str, Tested]
+    tests: dict[int, Measured]
+    unlike: dict[str, Measured]
 
     @property
     def finding(self) -> tables.Text:
@@ -204,12 +204,12 @@ class Result:
         return tables.show(pd.DataFrame(rows))
 
 
-def tested(
+def measured(
     models: dict[int, Predictor], tuned: dict[int, Predictor], task: Task, contexts: int, seed: int
-) -> Tested:
+) -> Measured:
     """Risks on so many contexts of a task, of all models and of what was tuned elsewhere."""
     drawn = draw(task, contexts, "evaluate", seed)
-    return Tested(
+    return Measured(
         {s: excess_risk(model, drawn) for s, model in models.items()},
         {s: excess_risk(estimator, drawn) for s, estimator in tuned.items()},
         excess_risk(ESTIMATORS["ridge"].tuned(task), drawn),
@@ -223,7 +223,7 @@ def run(contexts: int, seed: int) -> Result:
     checkpoints = {s: shipped[name] for s, name in NAMES.items()}
     models = {s: found.model for s, found in checkpoints.items()}
     tuned = {s: ESTIMATORS[ALGORITHM].tuned(task) for s, task in TASKS.items()}
-    tests = {s: tested(models, tuned, task, contexts, seed) for s, task in TASKS.items()}
+    tests = {s: measured(models, tuned, task, contexts, seed) for s, task in TASKS.items()}
     baselines, heads = {}, {}
     for s, task in TASKS.items():
         on = Comparison.on(task, contexts, seed)
@@ -246,5 +246,5 @@ def run(contexts: int, seed: int) -> Result:
         heads,
         baselines,
         tests,
-        {name: tested(models, tuned, task, contexts, seed) for name, task in UNLIKE.items()},
+        {name: measured(models, tuned, task, contexts, seed) for name, task in UNLIKE.items()},
     )
