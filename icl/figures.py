@@ -185,3 +185,11 @@ def matrices(rows: list[tuple[str, dict[str, np.ndarray]]]) -> None:
         for ax, (name, matrix) in zip(line, found.items(), strict=False):
             ax.imshow(matrix, cmap="vlag", vmin=-limit, vmax=limit)
             ax.set_title(f"{title}\n{name}" if title else name, fontsize=11)
+
+
+def percentages(axes: plt.Axes, table: pd.DataFrame, **settings) -> None:
+    """A heat-map of percentages, blue below zero and red above, cut where they are too many."""
+    shown = table.clip(-999, 999).round() + 0.0  # no −0
+    look = {"annot": True, "annot_kws": {"size": 9}, "fmt": ".0f", "cbar": False, "linewidths": 1}
+    sns.heatmap(shown, ax=axes, vmin=-100, vmax=100, cmap="vlag", **look, **settings)
+    axes.tick_params(axis="y", rotation=0)

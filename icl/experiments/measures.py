@@ -2,14 +2,18 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import wraps
+from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from icl.claims import Criterion
 from icl.contexts import Contexts
 from icl.estimators import ESTIMATORS
-from icl.heads import contrast, smallest_first, top_later
-from icl.intervals import Estimate, over_contexts, over_seeds, trimmed
+from icl.experiments.comparison import Comparison
+from icl.heads import Importance, contrast, importance, smallest_first, top_later
+from icl.intervals import Estimate, over_contexts, over_seeds, reduction, trimmed
 from icl.predictors import LinearPredictor, Predictor, squared_error
 from icl.probing import implied_weights
 from icl.transformer import Transformer
@@ -39,6 +43,75 @@ MORE_EVEN = Criterion(
     "layers are judged as before.",
     (-1.0, 1.0),
 )
+
+
+class Profile(NamedTuple):
+    """What a model shows of its heads on one task, and what they are good for.
+
+    heads: importance of its heads, on some of the contexts.
+    risk: (M, B) its risks; bar: (B,) those of ridge or of one head per layer, averaged over its
+        seeds, whichever is better.
+    """
+
+    heads: Importance
+    risk: Tensor
+    bar: Tensor
+
+    def gain(self) -> Tensor:
+        """By what fraction (M,) the risk is below the bar."""
+        return reduction(self.risk, self.bar)
+
+
+def later(values: Tensor) -> Tensor:
+    """Mean (M,) over layers after the first, of what layers have, (M, L)."""
+    return values[:, 1:].nanmean(dim=1)
+
+
+# What is shown of a profile, as fractions over seeds, (M,).
+SHOWN = {
+    "risk below the better of ridge and one head": Profile.gain,
+    "rise without the least important head of layer 1": lambda x: smallest_first(x.heads),
+    "top share in later layers, mean": lambda x: later(x.heads.top_share),
+    "entropy in layer 1 minus that of later layers, mean": lambda x: (
+        x.heads.entropy[:, 0] - later(x.heads.entropy)
+    ),
+}
+
+
+def _of_heads(criterion: Criterion) -> Criterion:
+    """The same criterion of a profile's heads."""
+    return replace(
+        criterion, measure=wraps(criterion.measure)(lambda x: criterion.measure(x.heads))
+    )
+
+
+# What is said of a model's first layer and of its later ones, from its profile.
+FIRST_LAYER = (_of_heads(EVERY_HEAD),)
+LATER_LAYERS = (
+    _of_heads(ONE_HEAD),
+    _of_heads(MORE_EVEN),
+    Criterion(
+        "reduction of the risk, as a fraction, below the better of ridge and of a model with one "
+        "head per layer",
+        Profile.gain,
+        0.0,
+        "A head that rules is of interest only in a model that makes use of the others.",
+        (-torch.inf, 1.0),
+    ),
+)
+
+
+def profiles(
+    models: dict[str, Transformer], alone: Transformer, on: Comparison
+) -> dict[str, Profile]:
+    """Models of one task on the same contexts, a quarter of them for heads; alone has one head."""
+    single = on.risk(alone).mean(dim=0)
+    bar = min(on.baselines["ridge"], single, key=lambda risk: trimmed(risk, -1))
+    few = on.contexts[: max(2, len(on.contexts) // 4)]
+    return {
+        name: Profile(importance(steady(model), few), on.risk(model), bar)
+        for name, model in models.items()
+    }
 
 
 def steady(model: Transformer) -> Transformer:
