@@ -6,7 +6,8 @@ import torch
 from icl.claims import CONDITIONAL, NOT_REPRODUCED, REPRODUCED
 from icl.errors import Refused
 from icl.experiments.comparison import Comparison
-from icl.experiments.conditions import A2C, A3C, PLANS, Cell, Result, measured, run
+from icl.experiments.conditions import A2C, A3C, PLANS, Result, measured, run
+from icl.experiments.measures import Profile
 from icl.experiments.models import GRID, KINDS, NOISES, SPARSITIES, cell, sparse
 from icl.heads import Importance, importance
 from icl.predictors import excess_risk
@@ -20,7 +21,7 @@ def made(*layers, risk=0.5, seeds=3):
     around = torch.linspace(0.99, 1.01, seeds)[:, None]
     masked = torch.tensor(layers)[None, :, :, None].expand(seeds, -1, -1, 40) + 1.0
     heads = Importance(torch.ones(seeds, 40), masked)
-    return Cell(heads, risk * around * torch.ones(40), torch.ones(40))
+    return Profile(heads, risk * around * torch.ones(40), torch.ones(40))
 
 
 def test_the_paper_s_pattern_passes_and_each_part_of_it_is_needed():
@@ -43,7 +44,7 @@ def test_random_weights_pass_nowhere():
     plan = sparse(1, 0.5, (8, 8, 8))
     on = Comparison.on(plan.config.task, 400, 0)
     model = fresh(plan.config, plan.seeds)
-    found = Cell(importance(model, on.contexts), on.risk(model), on.baselines["ridge"])
+    found = Profile(importance(model, on.contexts), on.risk(model), on.baselines["ridge"])
     assert A2C.judge({"a": found}, shared=True).outcome != REPRODUCED
     assert A3C.judge({"a": found}, shared=True).outcome == NOT_REPRODUCED
 
@@ -51,7 +52,8 @@ def test_random_weights_pass_nowhere():
 def test_a_cell_is_measured_beside_ridge_and_one_head_whichever_is_better():
     """The bar is the seeds' mean risk of one head, or ridge's risk, on the same contexts."""
     s, noise = 1, 0.5
-    models = {name: Fake(plan) for name, plan in (cell(s, noise, kind) for kind in KINDS)}
+    plans = dict(cell(s, noise, kind) for kind in KINDS)
+    models = {name: fresh(plan.config, (0, 1)) for name, plan in plans.items()}
     on = Comparison.on(sparse(s, noise, (1,)).config.task, 40, 0)
     found = measured(models, on)
     assert set(found) == set(KINDS) - {"1-1-1"}
@@ -61,21 +63,14 @@ def test_a_cell_is_measured_beside_ridge_and_one_head_whichever_is_better():
         assert one.risk.shape == (2, 40)
     better = on.baselines | {"ridge": 100 + on.baselines["ridge"]}
     found = measured(models, Comparison(on.contexts, better))
-    alone = models[cell(s, noise, "1-1-1")[0]].model
+    alone = models[cell(s, noise, "1-1-1")[0]]
     expected = excess_risk(alone, on.contexts).mean(dim=0)
     assert torch.allclose(found["8-8-8"].bar, expected)
 
 
-class Fake:
-    """What of a checkpoint a cell looks at: two models with random weights."""
-
-    def __init__(self, plan):
-        self.model = fresh(plan.config, (0, 1))
-
-
 def test_the_frame_says_what_each_cell_shows_in_percent():
     cells = {"a": made(EVEN, ONE, EVEN)}
-    result = Result({}, cells, {"a": (1, 0.5, "8-8-8")}, {}, {})
+    result = Result({}, cells, {"a": (1, 0.5, "8-8-8")})
     (row,) = result.frame().to_dict("records")
     gain, rise, top, contrast = list(row.values())[3:]
     assert (row["s"], row["noise"], row["model"]) == (1, 0.5, "8-8-8")

@@ -1,5 +1,6 @@
 """What several experiments measure of models with many heads: their heads, and their answers."""
 
+import copy
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import wraps
@@ -115,8 +116,8 @@ def profiles(
 
 
 def steady(model: Transformer) -> Transformer:
-    """The model, in float64 if it is deep: without a head, its answers can leave float32."""
-    return model.double() if len(model.blocks) > 4 else model
+    """The model, or a copy in float64 if it is deep: headless, its answers can leave float32."""
+    return copy.deepcopy(model).double() if len(model.blocks) > 4 else model
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,8 @@ BASE = sparse(1, 0.5, (8, 8, 8)).config
 
 def varied(*heads: int, **changes) -> Plan:
     """The base with other heads, or with changed settings of its task and its recipe."""
+    known = vars(BASE.task) | vars(BASE.recipe)
+    require(changes.keys() <= known.keys(), f"{[*changes]}: allowed are {', '.join(known)}")
     task, recipe = (
         replace(part, **{name: x for name, x in changes.items() if name in vars(part)})
         for part in (BASE.task, BASE.recipe)
