@@ -116,6 +116,22 @@ GRID = {
 }
 
 
+# Models with all heads for every sparsity, at noise 0.5, by what non-zero weights are.
+EVERY_S = (1, 2, 3, 4, 6, 8)  # from one of eight features to all
+FULL_HEADS = (8, 8, 8)
+VALUES = {"on a sphere": "sphere", "Gaussian": "gaussian"}
+
+
+def member(s: int, values: str) -> tuple[str, Plan]:
+    """The file of a model trained at one sparsity, and its plan."""
+    config = sparse(s, 0.5, FULL_HEADS).config
+    name = named(s, 0.5, FULL_HEADS, 0.0) + f"-{values}" * (values != config.task.values)
+    return name, Plan(replace(config, task=replace(config.task, values=values)))
+
+
+MEMBERS = {kind: {s: member(s, x) for s in EVERY_S} for kind, x in VALUES.items()}
+
+
 # Transformers as they are trained in practice: softmax or ReLU, normalised, and of any length.
 SPARSEST = SparseLinear(8, 1, 32, 0.5, "sphere")
 

@@ -1,40 +1,26 @@
-"""Where does the sparse mechanism stop paying, and does it serve tasks it was not trained on?"""
+"""Where does the sparse mechanism stop paying? One more non-zero weight at a time."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 
-import numpy as np
 import pandas as pd
-import seaborn as sns
 import torch
 from torch import Tensor
 
 from icl import figures, tables
 from icl.checkpoints import Checkpoint
 from icl.claims import AFTER_CHEN, Claim, Criterion, Verdict, finding
-from icl.contexts import draw
 from icl.errors import require
 from icl.estimators import ESTIMATORS
 from icl.experiments.comparison import Comparison, Pair, advantage
-from icl.experiments.models import named, sparse, trained
+from icl.experiments.measures import later
+from icl.experiments.models import MEMBERS, trained
 from icl.heads import Importance, importance, smallest_first
-from icl.intervals import estimate, over_seeds, reduction, trimmed
-from icl.predictors import Predictor, excess_risk
-from icl.tasks import Nonlinear, SparseLinear, Task
+from icl.intervals import estimate, over_seeds, trimmed
+from icl.predictors import excess_risk
 
-NOISE, HEADS = 0.5, (8, 8, 8)
-NAMES = {s: named(s, NOISE, HEADS, 0.0) for s in (1, 2, 3, 4, 6, 8)}  # by sparsity; of 8 features
-PLANS = {name: sparse(s, NOISE, HEADS) for s, name in NAMES.items()}
-TASKS = {s: PLANS[name].config.task for s, name in NAMES.items()}
-VARIANCES = np.geomspace(1, 16, 8) / np.geomspace(1, 16, 8).mean()
-ALGORITHM = "preprocessed GD"
-# Tasks of another kind, as large as one weight of size 1: no model was trained on any of them.
-UNLIKE: dict[str, Task] = {
-    "one weight, unequal variances": replace(TASKS[1], covariance=tuple(VARIANCES)),
-    "dense Gaussian weights": SparseLinear(8, 8, 32, NOISE, prior=(1 / 8,) * 8),
-    "polynomial of degree 2": Nonlinear(8, 32, NOISE, "hermite-1-2"),
-    "polynomial of degree 3": Nonlinear(8, 32, NOISE, "hermite-1-3"),
-}
+PLANS = dict(plan for found in MEMBERS.values() for plan in found.values())
+SHOWN = ("lasso", "preprocessed GD", "Bayes")
 
 
 def sparsest(pairs: dict[int, Pair]) -> Tensor:
@@ -51,11 +37,6 @@ def falls(pairs: dict[int, Pair]) -> dict[str, Tensor]:
 def left(pairs: dict[int, Pair]) -> Tensor:
     """What is gained over ridge where all weights are non-zero, negated, (M,)."""
     return -advantage(pairs[max(pairs)])
-
-
-def loss(pair: Pair) -> Tensor:
-    """By what fraction (M,) the first risk is above the second."""
-    return -advantage(pair)
 
 
 A12 = Claim(
@@ -85,54 +66,40 @@ A12 = Claim(
             "negated",
             left,
             -0.1,
-            "The same tenth. It is not zero that is asked for: all weights lie on a sphere, and "
-            "to know its radius is worth a sixth of ridge's risk to Bayes.",
+            "The same tenth. Dense Gaussian weights leave Bayes itself nothing to gain; to know "
+            "the sphere that weights lie on is worth a sixth of ridge's risk.",
             (-1.0, torch.inf),
         ),
     ),
 )
-A13 = Claim(
-    "A13",
-    AFTER_CHEN,
-    "What is learned is bound to the sparsity of training: on a task of another sparsity a model "
-    "is worse than one that was trained there.",
-    (
-        Criterion(
-            "rise of the risk, as a fraction, above that of the models trained on the task",
-            loss,
-            0.1,
-            "A model that has learned an algorithm for all sparsities would lose nothing; a "
-            "tenth is the least that deserves to be called worse.",
-            (-1.0, torch.inf),
-        ),
-    ),
-)
-CLAIMS = (A12, A13)
+CLAIMS = (A12,)
 
 
 @dataclass(frozen=True)
-class Measured:
-    """What is measured on the contexts of one task.
+class Family:
+    """Models of one kind of weights, by the sparsity they were trained at.
 
-    risks: (M, B) of the models by the sparsity they were trained at. tuned: (B,) of preprocessed
-    gradient descent by the sparsity it was tuned at. ridge: (B,) of ridge, tuned on the task.
+    heads: importance there. risks: (M, B) of the models. ridge and others: (B,) of estimators.
     """
 
+    models: dict[int, Checkpoint]
+    heads: dict[int, Importance]
     risks: dict[int, Tensor]
-    tuned: dict[int, Tensor]
-    ridge: Tensor
+    ridge: dict[int, Tensor]
+    others: dict[int, dict[str, Tensor]]
+
+    @property
+    def pairs(self) -> dict[int, Pair]:
+        """Risks of the models and of ridge."""
+        return {s: (risk, self.ridge[s]) for s, risk in self.risks.items()}
 
 
 @dataclass(frozen=True)
 class Result:
-    """By the sparsity of training: models, their heads, and baselines; tests by task."""
+    """The verdict, and a family of models by what their non-zero weights are."""
 
     verdicts: dict[str, Verdict]
-    models: dict[int, Checkpoint]
-    heads: dict[int, Importance]
-    baselines: dict[int, dict[str, Tensor]]
-    tests: dict[int, Measured]
-    unlike: dict[str, Measured]
+    families: dict[str, Family]
 
     @property
     def finding(self) -> tables.Text:
@@ -141,78 +108,51 @@ class Result:
 
     def plot_risks(self) -> None:
         """Risk against sparsity, as a multiple of ridge's, of models trained at each."""
-        rows = []
-        for s, test in self.tests.items():
-            bar = trimmed(test.ridge, dim=-1)
-            risks = {"8-8-8 heads, trained at s": test.risks[s]} | self.baselines[s]
-            for label, risk in risks.items():
-                rows.append({"panel": "", "label": label, "s": s, **vars(estimate(risk / bar))})
+        rows = [
+            {"panel": f"weights {kind}", "label": label, "s": s}
+            | vars(estimate(risk / trimmed(family.ridge[s], dim=-1)))
+            for kind, family in self.families.items()
+            for s in family.models
+            for label, risk in ({"8-8-8 heads": family.risks[s]} | family.others[s]).items()
+        ]
         label = "risk as a multiple of ridge's"
         figures.curves(pd.DataFrame(rows), "s", "non-zero weights s of eight", label, log="")
 
-    def plot_transfer(self) -> None:
-        """Heat-maps of what is gained over ridge, trained or tuned at one s and tested at each."""
-        kinds = {
-            "8-8-8 heads": lambda test: test.risks,
-            ALGORITHM: lambda test: test.tuned,
-        }
-        _, panels = figures.subplots(len(kinds), 1, figsize=(figures.WIDTH, 6.4))
-        for axes, (name, of) in zip(panels, kinds.items(), strict=True):
-            gains = {
-                s: {at: 100 * reduction(x, test.ridge).mean().item() for at, x in of(test).items()}
-                for s, test in self.tests.items()
-            }
-            shown = pd.DataFrame(gains).clip(-999, 99).round() + 0.0  # no −0
-            look = {"vmin": -100, "vmax": 100, "cmap": "vlag_r", "fmt": ".0f", "linewidths": 1}
-            sns.heatmap(shown, ax=axes, annot=True, cbar=False, **look)
-            axes.set_title(f"{name}: % below ridge's risk", loc="left", fontsize=12)
-            axes.set(ylabel="trained at s" if name != ALGORITHM else "tuned at s", xlabel="")
-            axes.tick_params(axis="y", rotation=0)
-        panels[-1].set_xlabel("tested at s")
-
-    def others(self) -> tables.Text:
-        """What models gain over ridge on tasks of another kind, as a fraction, over seeds."""
-        rows = [
-            {"trained at": f"s = {s}"}
-            | {
-                name: over_seeds(reduction(test.risks[s], test.ridge))
-                for name, test in self.unlike.items()
-            }
-            for s in self.models
-        ]
-        return tables.show(pd.DataFrame(rows))
-
     def numbers(self) -> tables.Text:
-        """Risk, gain and heads of the models where they were trained, over seeds."""
+        """Risk, gain and heads of the models, over seeds."""
         rows = [
             {
                 "model": model.label,
-                "excess risk [95 %]": estimate(self.tests[s].risks[s]),
-                "ridge [95 %]": estimate(self.tests[s].ridge),
-                "below ridge, as a fraction": over_seeds(
-                    reduction(self.tests[s].risks[s], self.tests[s].ridge)
-                ),
+                "excess risk [95 %]": estimate(family.risks[s]),
+                "ridge [95 %]": estimate(family.ridge[s]),
+                "below ridge, as a fraction": over_seeds(advantage(family.pairs[s])),
                 "rise without the least important first-layer head": over_seeds(
-                    smallest_first(self.heads[s])
+                    smallest_first(family.heads[s])
                 ),
-                "top share in later layers, mean": over_seeds(
-                    self.heads[s].top_share[:, 1:].nanmean(dim=1)
-                ),
+                "top share in later layers, mean": over_seeds(later(family.heads[s].top_share)),
             }
-            for s, model in self.models.items()
+            for family in self.families.values()
+            for s, model in family.models.items()
         ]
         return tables.show(pd.DataFrame(rows))
 
 
-def measured(
-    models: dict[int, Predictor], tuned: dict[int, Predictor], task: Task, contexts: int, seed: int
-) -> Measured:
-    """Risks on so many contexts of a task, of all models and of what was tuned elsewhere."""
-    drawn = draw(task, contexts, "evaluate", seed)
-    return Measured(
-        {s: excess_risk(model, drawn) for s, model in models.items()},
-        {s: excess_risk(estimator, drawn) for s, estimator in tuned.items()},
-        excess_risk(ESTIMATORS["ridge"].tuned(task), drawn),
+def measured(models: dict[int, Checkpoint], contexts: int, seed: int) -> Family:
+    """Every model and the estimators on contexts of its own task."""
+    on = {s: Comparison.on(x.config.task, contexts, seed) for s, x in models.items()}
+    few = max(2, contexts // 4)
+    others = {
+        s: {
+            name: excess_risk(ESTIMATORS[name].tuned(x.contexts.task), x.contexts) for name in SHOWN
+        }
+        for s, x in on.items()
+    }
+    return Family(
+        models,
+        {s: importance(found.model, on[s].contexts[:few]) for s, found in models.items()},
+        {s: on[s].risk(found.model) for s, found in models.items()},
+        {s: x.baselines["ridge"] for s, x in on.items()},
+        others,
     )
 
 
@@ -220,31 +160,9 @@ def run(contexts: int, seed: int) -> Result:
     """Measure risks on so many contexts of every task, importances on a quarter of them."""
     require(contexts >= 2, f"contexts={contexts}: allowed are 2 and more")
     shipped = {model.name: model for model in trained(PLANS).values()}
-    checkpoints = {s: shipped[name] for s, name in NAMES.items()}
-    models = {s: found.model for s, found in checkpoints.items()}
-    tuned = {s: ESTIMATORS[ALGORITHM].tuned(task) for s, task in TASKS.items()}
-    tests = {s: measured(models, tuned, task, contexts, seed) for s, task in TASKS.items()}
-    baselines, heads = {}, {}
-    for s, task in TASKS.items():
-        on = Comparison.on(task, contexts, seed)
-        baselines[s] = {k: on.baselines[k] for k in ("lasso", "Bayes")}
-        baselines[s][ALGORITHM] = tests[s].tuned[s]
-        heads[s] = importance(models[s], on.contexts[: max(2, contexts // 4)])
-    native = {s: (found.risks[s], found.ridge) for s, found in tests.items()}
-    foreign = {
-        f"s = {s} to {at}": (found.risks[s], found.risks[at])
-        for at, found in tests.items()
-        for s in found.risks
-        if s != at
+    families = {
+        kind: measured({s: shipped[name] for s, (name, _) in found.items()}, contexts, seed)
+        for kind, found in MEMBERS.items()
     }
-    return Result(
-        {
-            "A12": A12.judge({"eight features, noise 0.5": native}, shared=True),
-            "A13": A13.judge(foreign, shared=True),
-        },
-        checkpoints,
-        heads,
-        baselines,
-        tests,
-        {name: measured(models, tuned, task, contexts, seed) for name, task in UNLIKE.items()},
-    )
+    pairs = {f"weights {kind}": found.pairs for kind, found in families.items()}
+    return Result({"A12": A12.judge(pairs, shared=True)}, families)

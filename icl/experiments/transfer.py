@@ -1,0 +1,183 @@
+"""Does what was learned at one sparsity serve another, or tasks of another kind?"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from torch import Tensor
+
+from icl import figures, tables
+from icl.checkpoints import Checkpoint
+from icl.claims import AFTER_CHEN, Claim, Criterion, Verdict, finding
+from icl.contexts import draw
+from icl.errors import require
+from icl.estimators import ESTIMATORS
+from icl.experiments.comparison import Pair, advantage
+from icl.experiments.models import MEMBERS, trained
+from icl.intervals import over_seeds, reduction
+from icl.predictors import Predictor, excess_risk
+from icl.tasks import Nonlinear, SparseLinear, Task
+
+PLANS = dict(plan for found in MEMBERS.values() for plan in found.values())
+ALGORITHM = "preprocessed GD"
+VARIANCES = np.geomspace(1, 16, 8) / np.geomspace(1, 16, 8).mean()
+# Tasks of another kind, as large as one weight of size 1: no model was trained on any of them.
+UNLIKE: dict[str, Task] = {
+    "one weight, unequal variances": SparseLinear(
+        8, 1, 32, 0.5, "sphere", covariance=tuple(VARIANCES)
+    ),
+    "dense Gaussian weights of length 1": SparseLinear(8, 8, 32, 0.5, prior=(1 / 8,) * 8),
+    "polynomial of degree 2": Nonlinear(8, 32, 0.5, "hermite-1-2"),
+    "polynomial of degree 3": Nonlinear(8, 32, 0.5, "hermite-1-3"),
+}
+
+
+def loss(pair: Pair) -> Tensor:
+    """Logarithm (M,) of how many times the second risk the first is."""
+    return (1 - advantage(pair)).log()
+
+
+A13 = Claim(
+    "A13",
+    AFTER_CHEN,
+    "What is learned is bound to the sparsity of training: on a task of another sparsity a model "
+    "is worse than one that was trained there.",
+    (
+        Criterion(
+            "logarithm of how many times the risk of the models trained on the task it is",
+            loss,
+            0.1,
+            "A model that has learned an algorithm for all sparsities would lose nothing; a "
+            "tenth is the least that deserves to be called worse. Logarithms, because some risks "
+            "are larger by many orders of magnitude.",
+        ),
+    ),
+)
+CLAIMS = (A13,)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What is measured on the contexts of one task.
+
+    risks: (M, B) of the models by the sparsity they were trained at. tuned: (B,) of preprocessed
+    gradient descent by the sparsity it was tuned at. ridge: (B,) of ridge, tuned on the task.
+    """
+
+    risks: dict[int, Tensor]
+    tuned: dict[int, Tensor]
+    ridge: Tensor
+
+
+@dataclass(frozen=True)
+class Family:
+    """Tests of models of one kind of weights, by the sparsity of the task.
+
+    unlike: tests on tasks of another kind, by what they are.
+    """
+
+    tests: dict[int, Measured]
+    unlike: dict[str, Measured]
+
+    def pairs(self) -> dict[str, Pair]:
+        """By where from and where to, risks of models and of those that were trained there."""
+        return {
+            f"s = {s} to {at}": (found.risks[s], found.risks[at])
+            for at, found in self.tests.items()
+            for s in found.risks
+            if s != at
+        }
+
+
+@dataclass(frozen=True)
+class Result:
+    """The verdict, and a family of tests by what non-zero weights are."""
+
+    verdicts: dict[str, Verdict]
+    families: dict[str, Family]
+
+    @property
+    def finding(self) -> tables.Text:
+        """A sentence per verdict."""
+        return finding(self.verdicts.values())
+
+    def gains(self) -> dict[str, pd.DataFrame]:
+        """What is gained over ridge, in percent, trained or tuned at, down, and tested at."""
+        found = {}
+        for kind, family in self.families.items():
+            for who in (f"8-8-8 heads, weights {kind}", f"{ALGORITHM}, weights {kind}"):
+                found[who] = pd.DataFrame(
+                    {
+                        at: {
+                            s: 100 * reduction(risk, test.ridge).mean().item()
+                            for s, risk in (
+                                test.tuned if who.startswith(ALGORITHM) else test.risks
+                            ).items()
+                        }
+                        for at, test in family.tests.items()
+                    }
+                )
+        return found
+
+    def plot_transfer(self) -> None:
+        """Heat-maps of what is gained over ridge, trained or tuned at one s and tested at each."""
+        found = self.gains()
+        _, panels = figures.subplots(len(found), 1, figsize=(figures.WIDTH, 2.6 * len(found)))
+        for axes, (who, table) in zip(panels, found.items(), strict=True):
+            figures.percentages(axes, table)
+            axes.set_title(f"{who}: % below ridge's risk", loc="left", fontsize=12)
+            axes.set_ylabel("tuned at s" if who.startswith(ALGORITHM) else "trained at s")
+        panels[-1].set_xlabel("tested at s")
+
+    def others(self) -> tables.Text:
+        """What models gain over ridge on tasks of another kind, as a fraction, over seeds."""
+        rows = [
+            {"weights": kind, "trained at": f"s = {s}"}
+            | {
+                name: over_seeds(reduction(found.risks[s], found.ridge))
+                for name, found in family.unlike.items()
+            }
+            for kind, family in self.families.items()
+            for s in next(iter(family.unlike.values())).risks
+        ]
+        return tables.show(pd.DataFrame(rows))
+
+
+def measured(
+    models: dict[int, Predictor], tuned: dict[int, Predictor], task: Task, contexts: int, seed: int
+) -> Measured:
+    """Risks on so many contexts of a task, of all models and of what was tuned elsewhere."""
+    drawn = draw(task, contexts, "evaluate", seed)
+    return Measured(
+        {s: excess_risk(model, drawn) for s, model in models.items()},
+        {s: excess_risk(estimator, drawn) for s, estimator in tuned.items()},
+        excess_risk(ESTIMATORS["ridge"].tuned(task), drawn),
+    )
+
+
+def tested(models: dict[int, Checkpoint], contexts: int, seed: int) -> Family:
+    """Test models and the algorithm where they were trained and tuned, and everywhere else."""
+    tasks = {s: found.config.task for s, found in models.items()}
+    plain = {s: found.model for s, found in models.items()}
+    tuned = {s: ESTIMATORS[ALGORITHM].tuned(task) for s, task in tasks.items()}
+    few = max(2, contexts // 4)
+    return Family(
+        {s: measured(plain, tuned, task, contexts, seed) for s, task in tasks.items()},
+        {name: measured(plain, tuned, task, few, seed) for name, task in UNLIKE.items()},
+    )
+
+
+def run(contexts: int, seed: int) -> Result:
+    """Measure on so many contexts of every task; on a quarter where nothing is judged."""
+    require(contexts >= 2, f"contexts={contexts}: allowed are 2 and more")
+    shipped = {model.name: model for model in trained(PLANS).values()}
+    families = {
+        kind: tested({s: shipped[name] for s, (name, _) in found.items()}, contexts, seed)
+        for kind, found in MEMBERS.items()
+    }
+    pairs = {
+        f"weights {kind}, {way}": pair
+        for kind, family in families.items()
+        for way, pair in family.pairs().items()
+    }
+    return Result({"A13": A13.judge(pairs, shared=True)}, families)
