@@ -16,10 +16,10 @@ from icl.experiments.measures import (
     SHOWN,
     Profile,
     later,
+    numbers,
     profiles,
 )
 from icl.experiments.models import ALONE, GRID, KINDS, NOISES, SPARSITIES, sparse, trained
-from icl.intervals import estimate, over_seeds
 from icl.transformer import Transformer
 
 PLANS = dict(GRID.values())
@@ -94,14 +94,8 @@ class Result:
         fig.legend(loc="outside upper center", ncols=3, fontsize=10)
 
     def numbers(self) -> tables.Text:
-        """Risk and what is shown of every setting, with intervals over seeds."""
-        rows = [
-            {"setting": name, "excess risk [95 %]": estimate(cell.risk)}
-            | {what: over_seeds(measure(cell)) for what, measure in SHOWN.items()}
-            | {claim: verdict.settings[name] for claim, verdict in self.verdicts.items()}
-            for name, cell in self.cells.items()
-        ]
-        return tables.show(pd.DataFrame(rows))
+        """Risk and what is shown of every setting, and decisions."""
+        return numbers(self.cells, self.verdicts)
 
 
 def measured(models: dict[str, Transformer], on: Comparison) -> dict[str, Profile]:

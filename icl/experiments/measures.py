@@ -4,17 +4,20 @@ import copy
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import wraps
+from textwrap import fill
 from typing import NamedTuple
 
+import pandas as pd
 import torch
 from torch import Tensor
 
-from icl.claims import Criterion
+from icl import figures, tables
+from icl.claims import Criterion, Verdict
 from icl.contexts import Contexts
 from icl.estimators import ESTIMATORS
 from icl.experiments.comparison import Comparison
 from icl.heads import Importance, contrast, importance, smallest_first, top_later
-from icl.intervals import Estimate, over_contexts, over_seeds, reduction, trimmed
+from icl.intervals import Estimate, estimate, over_contexts, over_seeds, reduction, trimmed
 from icl.predictors import LinearPredictor, Predictor, squared_error
 from icl.probing import implied_weights
 from icl.transformer import Transformer
@@ -113,6 +116,32 @@ def profiles(
         name: Profile(importance(steady(model), few), on.risk(model), bar)
         for name, model in models.items()
     }
+
+
+def plot_profiles(found: dict[str, Profile]) -> None:
+    """A row per profile, a column per measure: means over seeds, in percent."""
+    table = pd.DataFrame(
+        {
+            name: {what: 100 * measure(one).mean().item() for what, measure in SHOWN.items()}
+            for name, one in found.items()
+        }
+    ).T
+    _, axes = figures.subplots(figsize=(figures.WIDTH, 0.3 * len(table) + 1.2))
+    figures.percentages(axes, table)
+    axes.grid(visible=False)
+    axes.set_xticks(axes.get_xticks(), [fill(what, 14) for what in SHOWN], fontsize=8)
+    axes.tick_params(axis="x", labelbottom=False, labeltop=True)
+
+
+def numbers(found: dict[str, Profile], verdicts: dict[str, Verdict]) -> tables.Text:
+    """Risk and what is shown of every profile, with intervals over seeds, and decisions."""
+    rows = [
+        {"setting": name, "excess risk [95 %]": estimate(one.risk)}
+        | {what: over_seeds(measure(one)) for what, measure in SHOWN.items()}
+        | {claim: verdict.settings[name] for claim, verdict in verdicts.items()}
+        for name, one in found.items()
+    ]
+    return tables.show(pd.DataFrame(rows))
 
 
 def steady(model: Transformer) -> Transformer:

@@ -11,10 +11,18 @@ from icl.claims import CHEN, Claim, Verdict, finding
 from icl.configuration import USUAL, Configuration, Plan
 from icl.errors import require
 from icl.experiments.comparison import Comparison, learned
-from icl.experiments.measures import FIRST_LAYER, LATER_LAYERS, SHOWN, Profile, profiles, steady
+from icl.experiments.measures import (
+    FIRST_LAYER,
+    LATER_LAYERS,
+    Profile,
+    numbers,
+    plot_profiles,
+    profiles,
+    steady,
+)
 from icl.experiments.models import ALONE, EQUAL, GRID, sparse, trained, workhorse
 from icl.heads import Importance, importance
-from icl.intervals import estimate, over_seeds, trimmed
+from icl.intervals import trimmed
 from icl.transformer import Architecture, Transformer
 
 # The sparsest task, on which no first-layer head can be spared; one setting at a time is changed.
@@ -121,27 +129,12 @@ class Result:
         return tables.Text(finding(self.verdicts.values()) + sentence)
 
     def plot_varied(self) -> None:
-        """A row per variation, a column per measure; means over seeds, in percent."""
-        found = {
-            name: {what: 100 * measure(x).mean().item() for what, measure in SHOWN.items()}
-            for name, x in self.varied.items()
-        }
-        _, axes = figures.subplots(figsize=(figures.WIDTH, 0.3 * len(found) + 1.6))
-        figures.percentages(axes, pd.DataFrame(found).T)
-        axes.grid(visible=False)
-        names = "gain", "least rise,\nlayer 1", "top share,\nlater layers", "contrast"
-        axes.set_xticklabels(names, fontsize=10)
-        axes.tick_params(axis="x", labelbottom=False, labeltop=True)
+        """A row per variation, a column per measure."""
+        plot_profiles(self.varied)
 
     def numbers(self) -> tables.Text:
-        """Risk and what is shown of every variation, with intervals over seeds, and decisions."""
-        rows = [
-            {"varied": name, "excess risk [95 %]": estimate(found.risk)}
-            | {what: over_seeds(measure(found)) for what, measure in SHOWN.items()}
-            | {claim: verdict.settings[name] for claim, verdict in self.verdicts.items()}
-            for name, found in self.varied.items()
-        ]
-        return tables.show(pd.DataFrame(rows))
+        """Risk and what is shown of every variation, and decisions."""
+        return numbers(self.varied, self.verdicts)
 
     def plot_chart(self) -> None:
         """The top share of every layer and the risk, means over seeds; a row per recipe."""

@@ -1,0 +1,92 @@
+"""What makes one head rule in transformers nearer to practice? Heads, recipe, attention varied."""
+
+from dataclasses import dataclass, replace
+
+from icl import tables
+from icl.claims import CHEN, Claim, Verdict, finding
+from icl.configuration import USUAL, Configuration, Plan
+from icl.errors import require
+from icl.experiments.comparison import Comparison
+from icl.experiments.measures import (
+    FIRST_LAYER,
+    LATER_LAYERS,
+    Profile,
+    numbers,
+    plot_profiles,
+    profiles,
+)
+from icl.experiments.models import PRACTICAL, SPARSEST, trained
+from icl.transformer import Architecture
+
+QUERIES = 8  # per context
+USED = USUAL["practical"]
+# Adam without decay, on contexts of one length: what a first exploration had seen one head with.
+PLAIN = replace(USED, optimiser="adam", weight_decay=0.0, lengths=())
+
+
+def nearer(heads: int, recipe=USED, attention: str = "relu", norm=True, mlp=False) -> Plan:
+    """Three layers of as many heads, each of dimension 16, on the sparsest task."""
+    model = Architecture(8, (heads,) * 3, 16, 64, attention, norm=norm, mlp=mlp)
+    return Plan(Configuration(SPARSEST, model, recipe))
+
+
+# By what is varied: the file, and the plan. Where nothing is said, ReLU, normalised, AdamW.
+VARIED = {
+    "8 heads": ("relu-norm-k16", PRACTICAL["relu-norm-k16"]),
+    "8 heads, Adam, n = 32": ("relu-norm-k16-plain", nearer(8, PLAIN)),
+    "4 heads": ("relu-norm-444", nearer(4)),
+    "4 heads, Adam, n = 32": ("relu-norm-444-plain", nearer(4, PLAIN)),
+    "4 heads, Adam, n = 32, initial scale 0.3": (
+        "relu-norm-444-init0.3",
+        nearer(4, replace(PLAIN, init_scale=0.3)),
+    ),
+    "4 heads, softmax, no norm": ("softmax-444", nearer(4, USED, "softmax", norm=False)),
+    "4 heads, softmax, norm, MLP": ("softmax-norm-mlp", nearer(4, USED, "softmax", mlp=True)),
+}
+SINGLE = "relu-norm-111"
+PLANS = dict(VARIED.values()) | {SINGLE: nearer(1)}
+
+A2P = Claim(
+    "A2p",
+    CHEN,
+    "Every head of the first layer matters, in ReLU and softmax transformers however trained.",
+    FIRST_LAYER,
+)
+A3P = Claim(
+    "A3p",
+    CHEN,
+    "Later layers usually rely on one head, in ReLU and softmax transformers however trained.",
+    LATER_LAYERS,
+)
+CLAIMS = (A2P, A3P)
+
+
+@dataclass(frozen=True)
+class Result:
+    """The verdicts, and a profile by what was varied."""
+
+    verdicts: dict[str, Verdict]
+    varied: dict[str, Profile]
+
+    @property
+    def finding(self) -> tables.Text:
+        """A sentence per verdict."""
+        return finding(self.verdicts.values())
+
+    def plot_varied(self) -> None:
+        """A row per variation, a column per measure."""
+        plot_profiles(self.varied)
+
+    def numbers(self) -> tables.Text:
+        """Risk and what is shown of every variation, and decisions."""
+        return numbers(self.varied, self.verdicts)
+
+
+def run(contexts: int, seed: int) -> Result:
+    """Measure risks on so many contexts of this seed, and importances on a quarter of them."""
+    require(contexts >= 2, f"contexts={contexts}: allowed are 2 and more")
+    models = {model.name: model.model for model in trained(PLANS).values()}
+    on = Comparison.on(SPARSEST, contexts, seed, QUERIES)
+    many = {what: models[name] for what, (name, _) in VARIED.items()}
+    found = profiles(many, models[SINGLE], on)
+    return Result({claim.id: claim.judge(found, shared=True) for claim in CLAIMS}, found)
