@@ -90,14 +90,14 @@ class Recipe:
         return optimiser + min(unlike, key=len)
 
 
-# What the book usually trains with: models of eight features, of sixteen, single layers, by SGD,
-# and from a split; a label says in what a recipe differs.
+# What the book usually trains with; a label says in what a recipe differs.
 USUAL = {
     "workhorse": Recipe(),
     "flagship": Recipe(steps=40_000, batch=64),
     "single": Recipe(steps=3_000, batch=256, lr=5e-3, init_scale=1.0),
     "sgd": Recipe(optimiser="sgd", lr=0.1, init_scale=0.6),
     "split": Recipe(steps=3_000, batch=64),
+    "plain": Recipe(6_000, 32, 1e-3, init_scale=1.0),
     "practical": Recipe(
         6_000, 32, 1e-3, optimiser="adamw", weight_decay=0.1, init_scale=1.0, lengths=(16, 48)
     ),

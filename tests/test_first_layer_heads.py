@@ -10,8 +10,8 @@ from icl.errors import Refused
 from icl.experiments.first_layer_heads import (
     A10,
     A11,
+    FAMILIES,
     HEADS,
-    NAMES,
     PLANS,
     beyond,
     by_doubling,
@@ -77,8 +77,8 @@ def test_a_head_leaves_two_features_readable_at_most():
 
 
 def test_models_of_a_family_differ_in_the_first_layer_only():
-    for names in NAMES.values():
-        configs = [PLANS[name].config for name in names.values()]
+    for family in FAMILIES.values():
+        configs = [plan.config for _, plan in family.values()]
         assert [c.architecture.heads for c in configs] == [(h, 1, 1) for h in HEADS]
         assert len({(c.task, c.recipe) for c in configs}) == 1
 

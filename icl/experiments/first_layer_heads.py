@@ -11,11 +11,12 @@ from torch import Tensor
 from icl import figures, tables
 from icl.checkpoints import Checkpoint
 from icl.claims import AFTER_CHEN, Claim, Criterion, Verdict, finding
+from icl.configuration import Plan
 from icl.constructions import most_readable
 from icl.contexts import Contexts, draw
 from icl.errors import require
 from icl.experiments.comparison import TAIL, Comparison
-from icl.experiments.models import named, sparse, trained
+from icl.experiments.models import COUNTED, TEN, named, sparse, trained
 from icl.intervals import Estimate, estimate, over_contexts, over_seeds, reduction
 from icl.predictors import squared_error
 from icl.probing import fit, read, states
@@ -23,16 +24,27 @@ from icl.starts import fresh
 from icl.transformer import LinearTransformer
 
 HEADS = (1, 2, 4, 8, 16)  # of the first layer; every later one has one
-# By setting: the sparsity and the noise of the task.
-SETTINGS = {"s = 1, noise 0.5": (1, 0.5), "s = 2, noise 1": (2, 1.0)}
-NAMES = {
-    setting: {h: named(*task, (h, 1, 1), 0.0) for h in HEADS} for setting, task in SETTINGS.items()
-}
-PLANS = {
-    name: sparse(*SETTINGS[setting], (h, 1, 1))
-    for setting, names in NAMES.items()
-    for h, name in names.items()
-}
+LONG = 24_000  # steps, four times the usual ones
+
+
+def family(s: int, noise: float) -> dict[int, tuple[str, Plan]]:
+    """By heads of the first layer, the files and the plans of models of one task."""
+    return {
+        h: (named(s, noise, (h, 1, 1), 0.0), replace(sparse(s, noise, (h, 1, 1)), seeds=TEN))
+        for h in HEADS
+    }
+
+
+def longer(models: dict[int, tuple[str, Plan]]) -> dict[int, tuple[str, Plan]]:
+    """The same, trained for longer, in five seeds."""
+    return {
+        h: (f"{name}-{LONG}", plan.adjusted(LONG, TEN[:5])) for h, (name, plan) in models.items()
+    }
+
+
+FAMILIES = {f"s = {s}, noise {noise:g}": family(s, noise) for s, noise in sorted(COUNTED)}
+FAMILIES["s = 1, noise 0.5, 24,000 steps"] = longer(FAMILIES["s = 1, noise 0.5"])
+PLANS = dict(plan for found in FAMILIES.values() for plan in found.values())
 FITTING = 2048  # contexts of stream `tune` that read-outs are fitted on
 
 
@@ -216,8 +228,8 @@ def run(contexts: int, seed: int) -> Result:
     require(contexts >= 2, f"contexts={contexts}: allowed are 2 and more")
     shipped = {model.name: model for model in trained(PLANS).values()}
     families = {
-        setting: judged({h: shipped[name] for h, name in names.items()}, contexts, seed)
-        for setting, names in NAMES.items()
+        setting: judged({h: shipped[name] for h, (name, _) in found.items()}, contexts, seed)
+        for setting, found in FAMILIES.items()
     }
     readings = {
         f"{setting}, {h}-1-1 heads": found

@@ -21,7 +21,7 @@ from icl.transformer import Architecture
 QUERIES = 8  # per context
 USED = USUAL["practical"]
 # Adam without decay, on contexts of one length: what a first exploration had seen one head with.
-PLAIN = replace(USED, optimiser="adam", weight_decay=0.0, lengths=())
+PLAIN = USUAL["plain"]
 
 
 def nearer(heads: int, recipe=USED, attention: str = "relu", norm=True, mlp=False) -> Plan:
