@@ -84,12 +84,17 @@ class Checkpoint:
 
 
 def finished(name: str, trainer: Trainer) -> Checkpoint:
-    """The checkpoint of a training that has run to its end."""
+    """The checkpoint of a training that has run to its end.
+
+    Its weights are rounded to half precision, so that a file takes half of the space; what is
+    judged is what ships.
+    """
     steps = trainer.config.recipe.steps
     require(trainer.step == steps, f"{trainer.step} steps done: training ends at {steps}")
     size = min(CURVE_STEPS, steps)
     points = trainer.losses[: steps // size * size].unflatten(0, (-1, size))
-    model = trainer.model.cpu().requires_grad_(False)
+    weights = trainer.model.cpu().state_dict()
+    model = _model(trainer.config, trainer.seeds, {k: v.half() for k, v in weights.items()})
     return Checkpoint(
         name=name,
         model=model,
@@ -162,7 +167,8 @@ def _model(config: Configuration, seeds: tuple[int, ...], state: dict[str, Tenso
 
 def save(checkpoint: Checkpoint, path: Path) -> None:
     """Write a checkpoint, whole or not at all."""
-    tensors = {f"model.{k}": v.contiguous() for k, v in checkpoint.model.state_dict().items()}
+    weights = checkpoint.model.state_dict()
+    tensors = {f"model.{k}": _short(v).contiguous() for k, v in weights.items()}
     tensors |= packed(checkpoint.snapshots)
     for name in ("first_losses", "curve", "risks"):
         tensors[name] = getattr(checkpoint, name).contiguous()
@@ -176,6 +182,12 @@ def save(checkpoint: Checkpoint, path: Path) -> None:
         "digest": _digest(tensors),
     }
     write_atomically(path, lambda temporary: save_file(tensors, temporary, about))
+
+
+def _short(weights: Tensor) -> Tensor:
+    """The same numbers in half precision, where nothing of them is lost."""
+    half = weights.half()
+    return half if torch.equal(half.to(weights), weights) else weights
 
 
 def catalogue() -> list[str]:
