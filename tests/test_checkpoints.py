@@ -5,11 +5,12 @@ from dataclasses import replace
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 import icl
 from icl import configuration
-from icl.checkpoints import catalogue, finished, join, load, save
+from icl.checkpoints import catalogue, finished, join, load, recorded_risk, save
 from icl.configuration import Configuration, Plan, Recipe
 from icl.errors import Refused
 from icl.experiments import experiments, models, plans
@@ -56,6 +57,22 @@ def test_a_round_trip_keeps_everything(small, file):
     for a, b in zip(again.at(25).parameters(), small.model.parameters(), strict=True):
         assert torch.equal(a, b.half().float())
     assert all(check.passed for check in verify(again))
+
+
+def test_weights_that_half_precision_holds_take_half_of_the_space(small, file, tmp_path):
+    """What a training ends with is rounded so; weights of another kind are kept as they are."""
+    with safe_open(file, framework="pt") as found:
+        kept = {key: found.get_tensor(key) for key in found.keys()}  # noqa: SIM118
+    assert {v.dtype for k, v in kept.items() if k.startswith("model.")} == {torch.float16}
+    for a in small.model.parameters():
+        assert a.dtype == torch.float32
+        assert torch.equal(a, a.half().float())
+    assert torch.equal(small.risks, recorded_risk(load(file).model, small.config))
+    exact = replace(small, model=begin(small.config, small.seeds).model)
+    save(exact, tmp_path / "exact.safetensors")
+    again = load(tmp_path / "exact.safetensors").model
+    for a, b in zip(exact.model.parameters(), again.parameters(), strict=True):
+        assert torch.equal(a, b)
 
 
 def test_a_snapshot_is_the_model_after_so_many_steps(small):

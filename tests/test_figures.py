@@ -77,3 +77,12 @@ def test_matrices_of_a_row_share_their_colours():
     images = [image for axes in plt.gcf().axes for image in axes.get_images()]
     assert [axes.get_title() for axes in plt.gcf().axes] == ["a\nx", "a\ny", "z", ""]
     assert [image.get_clim() for image in images] == [(-3, 3), (-3, 3), (-1, 1)]
+
+
+def test_percentages_are_rounded_and_cut_where_they_do_not_fit():
+    _, axes = figures.subplots()
+    figures.percentages(axes, pd.DataFrame({"a": [-0.2, 12.6], "b": [-2e6, 2e6]}))
+    assert [text.get_text() for text in axes.texts] == ["0", "-999", "13", "999"]
+    colours = axes.collections[0].get_facecolors()
+    assert colours[1][2] > colours[1][0]  # below zero more blue than red
+    assert colours[3][0] > colours[3][2]

@@ -24,7 +24,6 @@ from icl.starts import fresh
 from icl.transformer import LinearTransformer
 
 HEADS = (1, 2, 4, 8, 16)  # of the first layer; every later one has one
-LONG = 24_000  # steps, four times the usual ones
 
 
 def family(s: int, noise: float) -> dict[int, tuple[str, Plan]]:
@@ -35,15 +34,7 @@ def family(s: int, noise: float) -> dict[int, tuple[str, Plan]]:
     }
 
 
-def longer(models: dict[int, tuple[str, Plan]]) -> dict[int, tuple[str, Plan]]:
-    """The same, trained for longer, in five seeds."""
-    return {
-        h: (f"{name}-{LONG}", plan.adjusted(LONG, TEN[:5])) for h, (name, plan) in models.items()
-    }
-
-
 FAMILIES = {f"s = {s}, noise {noise:g}": family(s, noise) for s, noise in sorted(COUNTED)}
-FAMILIES["s = 1, noise 0.5, 24,000 steps"] = longer(FAMILIES["s = 1, noise 0.5"])
 PLANS = dict(plan for found in FAMILIES.values() for plan in found.values())
 FITTING = 2048  # contexts of stream `tune` that read-outs are fitted on
 

@@ -49,21 +49,9 @@ VARIED = {
     "64 examples": ("s1-noise0.5-888-n64", varied(n=64)),
     "16 to 48 examples": ("s1-noise0.5-888-lengths", varied(lengths=(16, 48))),
     "Gaussian weight": ("s1-noise0.5-888-gaussian", varied(values="gaussian")),
-    "16 features": ("d16-s1-noise0.5-888", varied(d=16, n=48)),
-    "16 features, decay 1e-4": (
-        "d16-s1-noise0.5-888-decay0.0001",
-        varied(d=16, n=48, weight_decay=1e-4),
-    ),
     "2 layers": ("s1-noise0.5-88", varied(8, 8)),
     "5 layers": ("s1-noise0.5-88888", varied(8, 8, 8, 8, 8)),
-    "1,500 steps": ("s1-noise0.5-888-1500", varied(steps=1_500)),
-    "24,000 steps": ("s1-noise0.5-888-24000", varied(steps=24_000)),
     "initial scale 1": ("s1-noise0.5-888-init1", varied(init_scale=1.0)),
-    "decay 3e-4": ("s1-noise0.5-888-decay0.0003", varied(weight_decay=3e-4)),
-    "AdamW, decay 0.3": (
-        "s1-noise0.5-888-adamw",
-        varied(optimiser="adamw", weight_decay=0.3),
-    ),
     "SGD": ("s1-noise0.5-888-sgd", varied(**SGD)),
 }
 # One head per layer on every task among them.
@@ -73,7 +61,6 @@ SINGLE = dict(
         ("s1-noise0.5-111-n16", varied(1, 1, 1, n=16)),
         ("s1-noise0.5-111-n64", varied(1, 1, 1, n=64)),
         ("s1-noise0.5-111-gaussian", varied(1, 1, 1, values="gaussian")),
-        ("d16-s1-noise0.5-111", varied(1, 1, 1, d=16, n=48)),
     ]
 )
 # At s = 2 and noise 1, trained for longer: four heads per layer, one or more settings changed.
