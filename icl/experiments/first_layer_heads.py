@@ -159,7 +159,7 @@ class Result:
                 rows.append(about | {"label": "h-1-1 heads"} | vars(estimate(risk)))
                 references = family.comparison.references(setting).to_dict("records")
                 rows += [row | about for row in references]
-        figures.curves(pd.DataFrame(rows), "heads", "heads in the first layer h", log="xy")
+        figures.curves(pd.DataFrame(rows), "heads", "heads in the first layer h", log="x")
 
     def plot_readings(self) -> None:
         """R² of reading the preprocessed query after layer 1, below what is possible."""

@@ -122,11 +122,13 @@ def plot_profiles(found: dict[str, Profile]) -> None:
     """A row per profile, a column per measure: means over seeds, in percent."""
     table = pd.DataFrame(
         {
-            name: {what: 100 * measure(one).mean().item() for what, measure in SHOWN.items()}
+            fill(name, 20): {
+                what: 100 * measure(one).mean().item() for what, measure in SHOWN.items()
+            }
             for name, one in found.items()
         }
     ).T
-    _, axes = figures.subplots(figsize=(figures.WIDTH, 0.3 * len(table) + 1.2))
+    _, axes = figures.subplots(figsize=(figures.WIDTH, 0.36 * len(table) + 1.2))
     figures.percentages(axes, table)
     axes.grid(visible=False)
     axes.set_xticks(axes.get_xticks(), [fill(what, 14) for what in SHOWN], fontsize=8)
