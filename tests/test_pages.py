@@ -9,6 +9,7 @@ from icl import checkpoints, tables
 from icl.checkpoints import Checkpoint, catalogue, load
 from icl.claims import CHEN, Claim, Criterion, finding
 from icl.configuration import Configuration
+from icl.experiments import practical_recipes
 from icl.experiments.models import PRACTICAL
 from icl.intervals import over_seeds
 from icl.site import pages
@@ -90,7 +91,7 @@ def test_settings_of_other_kinds_of_models_are_theirs_alone():
     assert rows["response-sine"]["family"] == "sine"
     assert (rows["response-sine"]["s"], rows["workhorse-3"]["family"]) == ("", "")
     losses = {name for name, row in rows.items() if "closed form" not in row["loss"]}
-    assert losses == {"softmax-1", "softmax-2", *PRACTICAL}
+    assert losses == {"softmax-1", "softmax-2", *PRACTICAL, *practical_recipes.PLANS}
     assert rows["workhorse-3"]["start"] == "drawn weights"
     assert rows["flagship-pruned"]["start"] == "8-8-8 heads, d = 16, pruned by importance"
     assert rows["split-844-0"]["start"] == "an algorithm by hand, its steps split over heads"

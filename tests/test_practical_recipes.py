@@ -44,13 +44,16 @@ def test_all_learn_the_sparsest_task_and_neighbours_differ_in_what_is_said():
     assert {c.task for c in configs.values()} == {SPARSEST}
     assert VARIED["8 heads"][1] == PRACTICAL["relu-norm-k16"]
     for heads in ("4 heads", "8 heads"):
-        used, plain = configs[heads], configs[f"{heads}, Adam, n = 32"]
+        used, plain = (
+            configs[heads],
+            configs[f"{heads}, Adam"],
+        )
         assert used.architecture == plain.architecture
         assert (used.recipe.optimiser, plain.recipe.optimiser) == ("adamw", "adam")
         assert (used.recipe.lengths, plain.recipe.lengths) == ((16, 48), ())
         same = ("steps", "batch", "lr", "init_scale", "warmup")
         assert all(getattr(used.recipe, k) == getattr(plain.recipe, k) for k in same)
-    small = configs["4 heads, Adam, n = 32, initial scale 0.3"].recipe
+    small = configs["4 heads, Adam, scale 0.3"].recipe
     assert small.init_scale == 0.3
     assert len({c.hash for c in configs.values()}) == len(VARIED)
 

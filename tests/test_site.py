@@ -112,7 +112,7 @@ def test_mathematics_is_rendered(visit):
 
 
 def test_figures_and_equations_are_numbered(visit):
-    page = visit("book/conditions.html")
+    page = visit("book/emergence.html")
     captions = page.locator("figcaption .caption-number").all_inner_texts()
     assert len(captions) >= 3
     assert len(set(captions)) == len(captions)

@@ -33,10 +33,16 @@ def nearer(heads: int, recipe=USED, attention: str = "relu", norm=True, mlp=Fals
 # By what is varied: the file, and the plan. Where nothing is said, ReLU, normalised, AdamW.
 VARIED = {
     "8 heads": ("relu-norm-k16", PRACTICAL["relu-norm-k16"]),
-    "8 heads, Adam, n = 32": ("relu-norm-k16-plain", nearer(8, PLAIN)),
+    "8 heads, Adam": (
+        "relu-norm-k16-plain",
+        nearer(8, PLAIN),
+    ),
     "4 heads": ("relu-norm-444", nearer(4)),
-    "4 heads, Adam, n = 32": ("relu-norm-444-plain", nearer(4, PLAIN)),
-    "4 heads, Adam, n = 32, initial scale 0.3": (
+    "4 heads, Adam": (
+        "relu-norm-444-plain",
+        nearer(4, PLAIN),
+    ),
+    "4 heads, Adam, scale 0.3": (
         "relu-norm-444-init0.3",
         nearer(4, replace(PLAIN, init_scale=0.3)),
     ),

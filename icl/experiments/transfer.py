@@ -44,7 +44,7 @@ A13 = Claim(
     "is worse than one that was trained there.",
     (
         Criterion(
-            "logarithm of how many times the risk of the models trained on the task it is",
+            "logarithm of the risk over that of the models trained on the task",
             loss,
             0.1,
             "A model that has learned an algorithm for all sparsities would lose nothing; a "
