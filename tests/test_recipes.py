@@ -37,6 +37,8 @@ def test_the_claims_ask_for_what_those_of_the_grid_ask_for():
 
 def test_the_base_is_a_model_of_the_grid_and_one_setting_or_two_are_changed():
     assert VARIED["as in the grid"] == GRID[1, 0.5, "8-8-8"]
+    assert varied() == GRID[1, 0.5, "8-8-8"][1]
+    assert varied(values="gaussian") == VARIED["Gaussian weight"][1]
     named = {"SGD": 3}
     for what, (_, plan) in VARIED.items():
         changed = [

@@ -5,8 +5,8 @@ from itertools import product
 
 import pandas as pd
 
-from icl import figures, tables
-from icl.claims import CHEN, Claim, Verdict, finding
+from icl import figures
+from icl.claims import CHEN, Claim
 from icl.errors import require
 from icl.experiments.comparison import Comparison
 from icl.experiments.measures import (
@@ -15,8 +15,8 @@ from icl.experiments.measures import (
     ONE_HEAD,
     SHOWN,
     Profile,
+    Profiled,
     later,
-    numbers,
     profiles,
 )
 from icl.experiments.models import ALONE, GRID, KINDS, NOISES, SPARSITIES, sparse, trained
@@ -41,26 +41,15 @@ CLAIMS = (A2C, A3C)
 
 
 @dataclass(frozen=True)
-class Result:
-    """The verdicts, the profiles by setting, and what (sparsity, noise, kind) a setting is."""
+class Result(Profiled):
+    """Profiles by setting, and what (sparsity, noise, kind) a setting is."""
 
-    verdicts: dict[str, Verdict]
-    cells: dict[str, Profile]
     settings: dict[str, tuple[int, float, str]]
-
-    @property
-    def finding(self) -> tables.Text:
-        """A sentence per verdict."""
-        return finding(self.verdicts.values())
 
     def frame(self) -> pd.DataFrame:
         """A row per setting: what it is, and means over seeds of what is shown of it, in %."""
-        rows = [
-            dict(zip(("s", "noise", "model"), self.settings[name], strict=True))
-            | {what: 100 * measure(cell).mean().item() for what, measure in SHOWN.items()}
-            for name, cell in self.cells.items()
-        ]
-        return pd.DataFrame(rows)
+        about = pd.DataFrame(self.settings, index=["s", "noise", "model"]).T
+        return about.join(super().frame())
 
     def plot_grid(self) -> None:
         """Heat-maps of what is shown of every cell: a row per kind, a column per task."""
@@ -82,7 +71,7 @@ class Result:
         fig, axes = figures.subplots(figsize=(figures.WIDTH, 4.4))
         look = {"cmap": "viridis", "vmin": 0, "vmax": 1, "s": 60, "edgecolor": "0.3"}
         for kind, marker in zip(CROWDED, "osD", strict=True):
-            found = [cell for name, cell in self.cells.items() if self.settings[name][2] == kind]
+            found = [cell for name, cell in self.varied.items() if self.settings[name][2] == kind]
             x = [cell.heads.entropy[:, 0].mean() for cell in found]
             y = [later(cell.heads.top_share).mean() for cell in found]
             gain = [cell.gain().mean() for cell in found]
@@ -92,10 +81,6 @@ class Result:
         axes.set(xlim=(-0.02, 1), ylim=(0, 1), xlabel="entropy in layer 1")
         axes.set_ylabel("top share in later layers")
         fig.legend(loc="outside upper center", ncols=3, fontsize=10)
-
-    def numbers(self) -> tables.Text:
-        """Risk and what is shown of every setting, and decisions."""
-        return numbers(self.cells, self.verdicts)
 
 
 def measured(models: dict[str, Transformer], on: Comparison) -> dict[str, Profile]:

@@ -16,7 +16,7 @@ from icl.constructions import most_readable
 from icl.contexts import Contexts, draw
 from icl.errors import require
 from icl.experiments.comparison import TAIL, Comparison
-from icl.experiments.models import COUNTED, TEN, named, sparse, trained
+from icl.experiments.models import COUNTED, TEN, named, sparse, trained_families
 from icl.intervals import Estimate, estimate, over_contexts, over_seeds, reduction
 from icl.predictors import squared_error
 from icl.probing import fit, read, states
@@ -217,10 +217,9 @@ def judged(models: dict[int, Checkpoint], contexts: int, seed: int) -> Family:
 def run(contexts: int, seed: int) -> Result:
     """Measure all models on so many evaluation contexts of this seed."""
     require(contexts >= 2, f"contexts={contexts}: allowed are 2 and more")
-    shipped = {model.name: model for model in trained(PLANS).values()}
     families = {
-        setting: judged({h: shipped[name] for h, (name, _) in found.items()}, contexts, seed)
-        for setting, found in FAMILIES.items()
+        setting: judged(models, contexts, seed)
+        for setting, models in trained_families(FAMILIES).items()
     }
     readings = {
         f"{setting}, {h}-1-1 heads": found

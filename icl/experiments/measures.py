@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from icl import figures, tables
-from icl.claims import Criterion, Verdict
+from icl.claims import Criterion, Verdict, finding
 from icl.contexts import Contexts
 from icl.estimators import ESTIMATORS
 from icl.experiments.comparison import Comparison
@@ -118,32 +118,45 @@ def profiles(
     }
 
 
-def plot_profiles(found: dict[str, Profile]) -> None:
-    """A row per profile, a column per measure: means over seeds, in percent."""
-    table = pd.DataFrame(
-        {
-            fill(name, 20): {
-                what: 100 * measure(one).mean().item() for what, measure in SHOWN.items()
+@dataclass(frozen=True)
+class Profiled:
+    """The verdicts, and a profile by what was varied."""
+
+    verdicts: dict[str, Verdict]
+    varied: dict[str, Profile]
+
+    @property
+    def finding(self) -> tables.Text:
+        """A sentence per verdict."""
+        return finding(self.verdicts.values())
+
+    def frame(self) -> pd.DataFrame:
+        """A row per profile, a column per measure: means over seeds, in percent."""
+        return pd.DataFrame(
+            {
+                name: {what: 100 * measure(one).mean().item() for what, measure in SHOWN.items()}
+                for name, one in self.varied.items()
             }
-            for name, one in found.items()
-        }
-    ).T
-    _, axes = figures.subplots(figsize=(figures.WIDTH, 0.36 * len(table) + 1.2))
-    figures.percentages(axes, table)
-    axes.grid(visible=False)
-    axes.set_xticks(axes.get_xticks(), [fill(what, 14) for what in SHOWN], fontsize=8)
-    axes.tick_params(axis="x", labelbottom=False, labeltop=True)
+        ).T
 
+    def plot_varied(self) -> None:
+        """The frame as a heat-map."""
+        table = self.frame().rename(index=lambda name: fill(name, 20))
+        _, axes = figures.subplots(figsize=(figures.WIDTH, 0.36 * len(table) + 1.2))
+        figures.percentages(axes, table)
+        axes.grid(visible=False)
+        axes.set_xticks(axes.get_xticks(), [fill(what, 14) for what in SHOWN], fontsize=8)
+        axes.tick_params(axis="x", labelbottom=False, labeltop=True)
 
-def numbers(found: dict[str, Profile], verdicts: dict[str, Verdict]) -> tables.Text:
-    """Risk and what is shown of every profile, with intervals over seeds, and decisions."""
-    rows = [
-        {"setting": name, "excess risk [95 %]": estimate(one.risk)}
-        | {what: over_seeds(measure(one)) for what, measure in SHOWN.items()}
-        | {claim: verdict.settings[name] for claim, verdict in verdicts.items()}
-        for name, one in found.items()
-    ]
-    return tables.show(pd.DataFrame(rows))
+    def numbers(self) -> tables.Text:
+        """Risk and what is shown of every profile, with intervals over seeds, and decisions."""
+        rows = [
+            {"setting": name, "excess risk [95 %]": estimate(one.risk)}
+            | {what: over_seeds(measure(one)) for what, measure in SHOWN.items()}
+            | {claim: verdict.settings[name] for claim, verdict in self.verdicts.items()}
+            for name, one in self.varied.items()
+        ]
+        return tables.show(pd.DataFrame(rows))
 
 
 def steady(model: Transformer) -> Transformer:

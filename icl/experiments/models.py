@@ -157,3 +157,14 @@ def trained(plans: dict[str, Plan]) -> dict[str, Checkpoint]:
     twins = sorted({label for label in labels if labels.count(label) > 1})
     require(not twins, f"models called {twins}: every label must be one model's")
     return found
+
+
+def trained_families(
+    members: dict[str, dict[int, tuple[str, Plan]]],
+) -> dict[str, dict[int, Checkpoint]]:
+    """Planned models as they ship, in the places of their files and plans."""
+    found = trained(dict(plan for family in members.values() for plan in family.values()))
+    return {
+        kind: {key: found[name] for key, (name, _) in family.items()}
+        for kind, family in members.items()
+    }

@@ -1,20 +1,12 @@
 """What makes one head rule in transformers nearer to practice? Heads, recipe, attention varied."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from icl import tables
-from icl.claims import CHEN, Claim, Verdict, finding
+from icl.claims import CHEN, Claim
 from icl.configuration import USUAL, Configuration, Plan
 from icl.errors import require
 from icl.experiments.comparison import Comparison
-from icl.experiments.measures import (
-    FIRST_LAYER,
-    LATER_LAYERS,
-    Profile,
-    numbers,
-    plot_profiles,
-    profiles,
-)
+from icl.experiments.measures import FIRST_LAYER, LATER_LAYERS, Profiled, profiles
 from icl.experiments.models import PRACTICAL, SPARSEST, trained
 from icl.transformer import Architecture
 
@@ -67,32 +59,11 @@ A3P = Claim(
 CLAIMS = (A2P, A3P)
 
 
-@dataclass(frozen=True)
-class Result:
-    """The verdicts, and a profile by what was varied."""
-
-    verdicts: dict[str, Verdict]
-    varied: dict[str, Profile]
-
-    @property
-    def finding(self) -> tables.Text:
-        """A sentence per verdict."""
-        return finding(self.verdicts.values())
-
-    def plot_varied(self) -> None:
-        """A row per variation, a column per measure."""
-        plot_profiles(self.varied)
-
-    def numbers(self) -> tables.Text:
-        """Risk and what is shown of every variation, and decisions."""
-        return numbers(self.varied, self.verdicts)
-
-
-def run(contexts: int, seed: int) -> Result:
+def run(contexts: int, seed: int) -> Profiled:
     """Measure risks on so many contexts of this seed, and importances on a quarter of them."""
     require(contexts >= 2, f"contexts={contexts}: allowed are 2 and more")
     models = {model.name: model.model for model in trained(PLANS).values()}
     on = Comparison.on(SPARSEST, contexts, seed, QUERIES)
     many = {what: models[name] for what, (name, _) in VARIED.items()}
     found = profiles(many, models[SINGLE], on)
-    return Result({claim.id: claim.judge(found, shared=True) for claim in CLAIMS}, found)
+    return Profiled({claim.id: claim.judge(found, shared=True) for claim in CLAIMS}, found)

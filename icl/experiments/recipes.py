@@ -7,7 +7,7 @@ import pandas as pd
 import seaborn as sns
 
 from icl import figures, tables
-from icl.claims import CHEN, Claim, Verdict, finding
+from icl.claims import CHEN, Claim
 from icl.configuration import USUAL, Configuration, Plan
 from icl.errors import require
 from icl.experiments.comparison import Comparison, learned
@@ -15,18 +15,17 @@ from icl.experiments.measures import (
     FIRST_LAYER,
     LATER_LAYERS,
     Profile,
-    numbers,
-    plot_profiles,
+    Profiled,
     profiles,
     steady,
 )
-from icl.experiments.models import ALONE, EQUAL, GRID, sparse, trained, workhorse
+from icl.experiments.models import ALONE, EQUAL, GRID, MEMBERS, trained, workhorse
 from icl.heads import Importance, importance
 from icl.intervals import trimmed
 from icl.transformer import Architecture, Transformer
 
 # The sparsest task, on which no first-layer head can be spared; one setting at a time is changed.
-BASE = sparse(1, 0.5, (8, 8, 8)).config
+BASE = GRID[1, 0.5, "8-8-8"][1].config
 
 
 def varied(*heads: int, **changes) -> Plan:
@@ -44,11 +43,11 @@ def varied(*heads: int, **changes) -> Plan:
 # By what is varied: the file, and the plan.
 SGD = {"optimiser": "sgd", "lr": USUAL["sgd"].lr, "init_scale": USUAL["sgd"].init_scale}
 VARIED = {
-    "as in the grid": ("s1-noise0.5-888", varied()),
+    "as in the grid": GRID[1, 0.5, "8-8-8"],
     "16 examples": ("s1-noise0.5-888-n16", varied(n=16)),
     "64 examples": ("s1-noise0.5-888-n64", varied(n=64)),
     "16 to 48 examples": ("s1-noise0.5-888-lengths", varied(lengths=(16, 48))),
-    "Gaussian weight": ("s1-noise0.5-888-gaussian", varied(values="gaussian")),
+    "Gaussian weight": MEMBERS["Gaussian"][1],
     "2 layers": ("s1-noise0.5-88", varied(8, 8)),
     "5 layers": ("s1-noise0.5-88888", varied(8, 8, 8, 8, 8)),
     "initial scale 1": ("s1-noise0.5-888-init1", varied(init_scale=1.0)),
@@ -97,14 +96,12 @@ CLAIMS = (A2R, A3R)
 
 
 @dataclass(frozen=True)
-class Result:
-    """The verdicts, a profile by what was varied, and a chart of models trained for longer.
+class Result(Profiled):
+    """Beside the profiles, a chart of models trained for longer.
 
     chart: importance, by label, in the seeds that learned. trained: the share of seeds that did.
     """
 
-    verdicts: dict[str, Verdict]
-    varied: dict[str, Profile]
     chart: dict[str, Importance]
     trained: dict[str, float]
 
@@ -112,16 +109,7 @@ class Result:
     def finding(self) -> tables.Text:
         """A sentence per verdict, and the models of the chart that did not train."""
         dead = "; ".join(label for label, share in self.trained.items() if share == 0)
-        sentence = f"\n\n**Did not train** in any seed: {dead or 'none'}."
-        return tables.Text(finding(self.verdicts.values()) + sentence)
-
-    def plot_varied(self) -> None:
-        """A row per variation, a column per measure."""
-        plot_profiles(self.varied)
-
-    def numbers(self) -> tables.Text:
-        """Risk and what is shown of every variation, and decisions."""
-        return numbers(self.varied, self.verdicts)
+        return tables.Text(f"{super().finding}\n\n**Did not train** in any seed: {dead or 'none'}.")
 
     def plot_chart(self) -> None:
         """The top share of every layer and the risk, means over seeds; a row per recipe."""
@@ -136,30 +124,10 @@ class Result:
         tops = pd.DataFrame(tops, index=short).rename(columns=lambda i: i + 1)
         size, ratios = (figures.WIDTH, 0.3 * len(order) + 0.8), (tops.shape[1], 1)
         _, (left, right) = figures.subplots(1, 2, figsize=size, width_ratios=ratios)
-        sns.heatmap(
-            tops,
-            ax=left,
-            vmin=0,
-            vmax=100,
-            cmap="rocket_r",
-            fmt=".0f",
-            annot=True,
-            cbar=False,
-            linewidths=1,
-            annot_kws={"size": 9},
-        )
+        look = {"annot": True, "cbar": False, "linewidths": 1, "annot_kws": {"size": 9}}
+        sns.heatmap(tops, ax=left, vmin=0, vmax=100, cmap="rocket_r", fmt=".0f", **look)
         risks = pd.DataFrame({"risk": [risks[label] for label in order]})
-        sns.heatmap(
-            risks,
-            ax=right,
-            cmap="crest",
-            fmt=".2f",
-            yticklabels=False,
-            annot=True,
-            cbar=False,
-            linewidths=1,
-            annot_kws={"size": 9},
-        )
+        sns.heatmap(risks, ax=right, cmap="crest", fmt=".2f", yticklabels=False, **look)
         left.tick_params(axis="y", rotation=0, labelsize=10)
         left.set(ylabel="heads of every layer; d = 8", title="layer")
         for axes in (left, right):

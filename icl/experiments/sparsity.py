@@ -14,13 +14,12 @@ from icl.errors import require
 from icl.estimators import ESTIMATORS
 from icl.experiments.comparison import Comparison, Pair, advantage
 from icl.experiments.measures import later
-from icl.experiments.models import MEMBERS, trained
+from icl.experiments.models import MEMBERS, trained_families
 from icl.heads import Importance, importance, smallest_first
 from icl.intervals import estimate, over_seeds, trimmed
-from icl.predictors import excess_risk
 
 PLANS = dict(plan for found in MEMBERS.values() for plan in found.values())
-SHOWN = ("lasso", "preprocessed GD", "Bayes")
+ALGORITHM = "preprocessed GD"
 
 
 def sparsest(pairs: dict[int, Pair]) -> Tensor:
@@ -142,9 +141,8 @@ def measured(models: dict[int, Checkpoint], contexts: int, seed: int) -> Family:
     on = {s: Comparison.on(x.config.task, contexts, seed) for s, x in models.items()}
     few = max(2, contexts // 4)
     others = {
-        s: {
-            name: excess_risk(ESTIMATORS[name].tuned(x.contexts.task), x.contexts) for name in SHOWN
-        }
+        s: {name: x.baselines[name] for name in ("lasso", "Bayes")}
+        | {ALGORITHM: x.risk(ESTIMATORS[ALGORITHM].tuned(x.contexts.task))}
         for s, x in on.items()
     }
     return Family(
@@ -159,10 +157,8 @@ def measured(models: dict[int, Checkpoint], contexts: int, seed: int) -> Family:
 def run(contexts: int, seed: int) -> Result:
     """Measure risks on so many contexts of every task, importances on a quarter of them."""
     require(contexts >= 2, f"contexts={contexts}: allowed are 2 and more")
-    shipped = {model.name: model for model in trained(PLANS).values()}
     families = {
-        kind: measured({s: shipped[name] for s, (name, _) in found.items()}, contexts, seed)
-        for kind, found in MEMBERS.items()
+        kind: measured(models, contexts, seed) for kind, models in trained_families(MEMBERS).items()
     }
     pairs = {f"weights {kind}": found.pairs for kind, found in families.items()}
     return Result({"A12": A12.judge(pairs, shared=True)}, families)

@@ -13,7 +13,7 @@ from icl.contexts import draw
 from icl.errors import require
 from icl.estimators import ESTIMATORS
 from icl.experiments.comparison import Pair, advantage
-from icl.experiments.models import MEMBERS, trained
+from icl.experiments.models import MEMBERS, trained_families
 from icl.intervals import over_seeds, reduction
 from icl.predictors import Predictor, excess_risk
 from icl.tasks import Nonlinear, SparseLinear, Task
@@ -101,32 +101,21 @@ class Result:
         """A sentence per verdict."""
         return finding(self.verdicts.values())
 
-    def gains(self) -> dict[str, pd.DataFrame]:
-        """What is gained over ridge, in percent, trained or tuned at, down, and tested at."""
-        found = {}
-        for kind, family in self.families.items():
-            for who in (f"8-8-8 heads, weights {kind}", f"{ALGORITHM}, weights {kind}"):
-                found[who] = pd.DataFrame(
-                    {
-                        at: {
-                            s: 100 * reduction(risk, test.ridge).mean().item()
-                            for s, risk in (
-                                test.tuned if who.startswith(ALGORITHM) else test.risks
-                            ).items()
-                        }
-                        for at, test in family.tests.items()
-                    }
-                )
-        return found
-
     def plot_transfer(self) -> None:
         """Heat-maps of what is gained over ridge, trained or tuned at one s and tested at each."""
-        found = self.gains()
-        _, panels = figures.subplots(len(found), 1, figsize=(figures.WIDTH, 2.6 * len(found)))
-        for axes, (who, table) in zip(panels, found.items(), strict=True):
+        shown = [
+            (f"{who}, weights {kind}", verb, _gains(family, part))
+            for kind, family in self.families.items()
+            for who, verb, part in (
+                ("8-8-8 heads", "trained", "risks"),
+                (ALGORITHM, "tuned", "tuned"),
+            )
+        ]
+        _, panels = figures.subplots(len(shown), 1, figsize=(figures.WIDTH, 2.6 * len(shown)))
+        for axes, (title, verb, table) in zip(panels, shown, strict=True):
             figures.percentages(axes, table)
-            axes.set_title(f"{who}: % below ridge's risk", loc="left", fontsize=12)
-            axes.set_ylabel("tuned at s" if who.startswith(ALGORITHM) else "trained at s")
+            axes.set_title(f"{title}: % below ridge's risk", loc="left", fontsize=12)
+            axes.set_ylabel(f"{verb} at s")
         panels[-1].set_xlabel("tested at s")
 
     def others(self) -> tables.Text:
@@ -141,6 +130,19 @@ class Result:
             for s in next(iter(family.unlike.values())).risks
         ]
         return tables.show(pd.DataFrame(rows))
+
+
+def _gains(family: Family, part: str) -> pd.DataFrame:
+    """What a part of the tests gains over ridge, in percent: made at, down, and tested at."""
+    return pd.DataFrame(
+        {
+            at: {
+                s: 100 * reduction(risk, test.ridge).mean().item()
+                for s, risk in getattr(test, part).items()
+            }
+            for at, test in family.tests.items()
+        }
+    )
 
 
 def measured(
@@ -170,10 +172,8 @@ def tested(models: dict[int, Checkpoint], contexts: int, seed: int) -> Family:
 def run(contexts: int, seed: int) -> Result:
     """Measure on so many contexts of every task; on a quarter where nothing is judged."""
     require(contexts >= 2, f"contexts={contexts}: allowed are 2 and more")
-    shipped = {model.name: model for model in trained(PLANS).values()}
     families = {
-        kind: tested({s: shipped[name] for s, (name, _) in found.items()}, contexts, seed)
-        for kind, found in MEMBERS.items()
+        kind: tested(models, contexts, seed) for kind, models in trained_families(MEMBERS).items()
     }
     pairs = {
         f"weights {kind}, {way}": pair
