@@ -37,7 +37,9 @@ class Criterion:
     `measure` computes the statistic, from what an experiment measured in one setting to values
     over seeds, (M,), or to several by the name of the part, such as a layer, that each is for;
     all of them must exceed the threshold. `statistic` says it in words. `bounds` are the least
-    and the largest value that it can have.
+    and the largest value that it can have. If it is a `ratio`, its mean over seeds is geometric,
+    with an interval for its logarithm: seeds can differ by orders of magnitude, and an interval
+    around a plain mean of ratios would reach below zero.
     """
 
     statistic: str
@@ -45,6 +47,7 @@ class Criterion:
     threshold: float
     reason: str
     bounds: tuple[float, float] = (-math.inf, math.inf)
+    ratio: bool = False
 
     def estimates(self, found: Any, shared: bool) -> Iterator[tuple[str, Estimate, int]]:
         """The name, the estimate and the number of seeds of every part.
@@ -59,12 +62,20 @@ class Criterion:
             variances = stacked.tolist()
         level = 1 - 0.05 / len(parts)
         for (name, values), variance in zip(parts.items(), variances, strict=True):
-            estimate = over_seeds(values, level, variance).within(*self.bounds)
+            estimate = over_seeds(values, level, variance)
+            estimate = estimate.exp() if self.ratio else estimate.within(*self.bounds)
             yield name, estimate, len(values)
 
     def _parts(self, found: Any) -> dict[str, Tensor]:
+        """What is averaged over seeds: the statistic or, of a ratio, its logarithm."""
         measured = self.measure(found)
-        return measured if isinstance(measured, dict) else {"": measured}
+        parts = measured if isinstance(measured, dict) else {"": measured}
+        return {name: x.log() for name, x in parts.items()} if self.ratio else parts
+
+    @property
+    def mean(self) -> str:
+        """How it is averaged over seeds."""
+        return "geometric mean" if self.ratio else "mean"
 
 
 @dataclass(frozen=True)
@@ -162,8 +173,8 @@ class Verdict:
         claim, criterion = self.claim, self.deciding
         return (
             f"**{claim.id}, {self.headline}:** “{claim.statement}” The {criterion.statistic} is "
-            f"{self.numbers(criterion)}, mean over seeds with 95 % interval; needed: above "
-            f"{criterion.threshold:g}."
+            f"{self.numbers(criterion)}, {criterion.mean} over seeds with 95 % interval; needed: "
+            f"above {criterion.threshold:.3g}."
         )
 
     def numbers(self, criterion: Criterion) -> str:
@@ -209,9 +220,9 @@ class Verdict:
 
     def _repr_mimebundle_(self, **_) -> dict:
         parts = [f"**{self.claim.id}: {self.headline}.** {self.claim.statement}"]
-        header = ["setting", "seeds", "mean over seeds [95 %]", "decision"]
         for criterion in self.claim.criteria:
-            least = f"above {criterion.threshold:g}"
+            header = ["setting", "seeds", f"{criterion.mean} over seeds [95 %]", "decision"]
+            least = f"above {criterion.threshold:.3g}"
             parts.append(f"*Needed: {criterion.statistic}, {least}.* {criterion.reason}")
             rows = [[f.place, f.seeds, f.estimate, f.decision] for f in self.of(criterion)]
             parts.append(table(header, rows))

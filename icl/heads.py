@@ -89,9 +89,9 @@ class Importance:
         return torch.where(count > 1, nats / count.clamp(min=2).log(), torch.nan)
 
 
-def smallest_first(found: Importance) -> Tensor:
-    """Relative rise for the least important head of the first layer, (M,)."""
-    return found.relative[:, 0].nan_to_num(torch.inf).amin(dim=-1)
+def least_first(found: Importance) -> Tensor:
+    """By what factor (M,) the risk grows without the least important head of the first layer."""
+    return 1 + found.relative[:, 0].nan_to_num(torch.inf).amin(dim=-1)
 
 
 def top_later(found: Importance) -> dict[str, Tensor]:

@@ -51,6 +51,10 @@ class Estimate:
         """The interval's part in the range that what is estimated can have."""
         return replace(self, low=max(self.low, low), high=min(self.high, high))
 
+    def exp(self) -> "Estimate":
+        """Of the estimate of a logarithm, that of what it is the logarithm of."""
+        return Estimate(*(float(np.exp(x)) for x in vars(self).values()))
+
     def __str__(self) -> str:
         values = (self.value, self.low, self.high)
         if max(map(abs, values)) < 1e4:
@@ -119,8 +123,7 @@ def geometric(values: Tensor) -> Estimate:
 
     For positive values that differ by orders of magnitude from seed to seed.
     """
-    logs = over_seeds(values.double().log())
-    return Estimate(*(float(np.exp(x)) for x in vars(logs).values()))
+    return over_seeds(values.double().log()).exp()
 
 
 def estimate(risks: Tensor, average: str = "trimmed") -> Estimate:

@@ -1,6 +1,7 @@
 """Claims and verdicts."""
 
 import json
+import math
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from icl.claims import (
 )
 from icl.errors import Refused
 from icl.experiments import experiments
+from icl.intervals import over_contexts, over_seeds
 from icl.site import pages
 
 MADE = Claim(
@@ -125,6 +127,28 @@ def test_every_part_of_a_criterion_must_pass_at_a_corrected_level():
 def test_intervals_stay_within_what_a_statistic_can_be():
     (found,) = LAYERED.judge({"m": WIDE}).findings
     assert (found.estimate.low, found.estimate.high) == (0.0, 1.0)
+
+
+def test_a_ratio_whose_seeds_differ_by_orders_of_magnitude_is_judged_by_its_logarithm():
+    factors = torch.tensor([3.0, 4.0, 6.0, 12.0, 100.0])
+    ratio = Criterion("ratio", lambda found: found, 1.1, "A tenth is enough.", ratio=True)
+    [(_, found, seeds)] = ratio.estimates(factors, shared=False)
+    logs = over_seeds(factors.double().log())
+    assert seeds == 5
+    assert found.value == pytest.approx(factors.log().mean().exp().item())
+    assert (found.low, found.high) == pytest.approx((math.exp(logs.low), math.exp(logs.high)))
+    assert found.low > ratio.threshold, "so it is decided"
+    assert over_seeds(factors).low < 0, "what no ratio can be"
+
+
+def test_contexts_widen_the_interval_of_a_ratio_on_its_logarithm():
+    risks = torch.rand(3, 400, generator=torch.Generator().manual_seed(0)).double() + 1.0
+    ratio = Criterion("ratio", lambda x: x.mean(dim=-1), 1.1, "A tenth is enough.", ratio=True)
+    (_, alone, _), (_, both, _) = (*ratio.estimates(risks, False), *ratio.estimates(risks, True))
+    spread = over_contexts(lambda x: x.mean(dim=-1).log(), risks).item()
+    logs = over_seeds(risks.mean(dim=-1).log(), variance=spread)
+    assert (both.low, both.high) == pytest.approx((math.exp(logs.low), math.exp(logs.high)))
+    assert both.low < alone.low < alone.high < both.high
 
 
 def test_contexts_that_seeds_share_widen_the_interval():

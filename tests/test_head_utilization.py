@@ -16,7 +16,7 @@ from icl.experiments.head_utilization import (
     Result,
     run,
 )
-from icl.heads import Importance, contrast, smallest_first, top_later
+from icl.heads import Importance, contrast, least_first, top_later
 from icl.intervals import AVERAGES
 
 NAN = math.nan
@@ -51,7 +51,7 @@ def found():
 
 def test_statistics_at_the_extremes():
     some = made([[1.0, 1, 1, 1], [5.0, 0, -1, 0], [2.0, 2, NAN, NAN], [-1.0, -1, -1, -1]])
-    assert smallest_first(some).item() == pytest.approx(1.0)
+    assert least_first(some).item() == pytest.approx(2.0)
     only = made([[1.0, 1, 1, 3], [3.0, 1, 0, 0], [0.0, 0, 9, 0]])
     assert {k: v.item() for k, v in top_later(only).items()} == {"layer 2": 0.75, "layer 3": 1.0}
     entropy = -(0.75 * math.log(0.75) + 0.25 * math.log(0.25)) / math.log(4)
@@ -62,9 +62,9 @@ def test_statistics_at_the_extremes():
 
 def test_the_least_important_head_is_of_the_first_layer_and_relative_to_the_risk():
     found = made([[4.0, 2, NAN], [0.5, 1, 1]])
-    assert smallest_first(found).item() == pytest.approx(2.0)
+    assert least_first(found).item() == pytest.approx(3.0)
     harder = Importance(10 * found.full, 10 * found.full[:, None, None] + found.rise[..., None])
-    assert smallest_first(harder).item() == pytest.approx(0.2)
+    assert least_first(harder).item() == pytest.approx(1.2)
 
 
 def test_a_single_layer_has_no_later_one():

@@ -16,7 +16,7 @@ from icl.experiments.pruning import (
     Case,
     Risks,
     advantage_left,
-    log_ratio,
+    first_needed,
     named,
     prunings,
     removal,
@@ -45,9 +45,9 @@ def test_what_is_left_is_of_the_advantage_over_ridge():
 
 def test_the_ratio_is_of_few_heads_in_the_first_layer_over_few_in_later_ones():
     risks = made(first=0.4, later=0.8)
-    assert log_ratio(risks).exp().tolist() == pytest.approx([2.0] * 3)
+    assert first_needed(risks).tolist() == pytest.approx([2.0] * 3)
     swapped = risks._replace(many_first=risks.many_later, many_later=risks.many_first)
-    assert torch.allclose(log_ratio(swapped), -log_ratio(risks))
+    assert torch.allclose(first_needed(swapped), 1 / first_needed(risks))
 
 
 def test_useless_or_swapped_models_turn_the_verdict():

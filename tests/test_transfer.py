@@ -8,7 +8,7 @@ from icl.claims import CONDITIONAL, NOT_REPRODUCED, REPRODUCED
 from icl.errors import Refused
 from icl.estimators import ESTIMATORS
 from icl.experiments.models import MEMBERS
-from icl.experiments.transfer import A13, UNLIKE, Family, Measured, loss, measured, run
+from icl.experiments.transfer import A13, UNLIKE, Family, Measured, measured, run, times
 from icl.intervals import reduction
 from icl.starts import fresh
 
@@ -22,7 +22,7 @@ def pair(worse):
 
 
 def test_a_model_without_loss_elsewhere_speaks_against_the_claim():
-    assert loss(pair(0.3))[0].exp().item() == pytest.approx(1.3)
+    assert times(pair(0.3))[0].item() == pytest.approx(1.3)
     assert A13.judge({"a": pair(0.3)}, shared=True).outcome == REPRODUCED
     assert A13.judge({"a": pair(0.0)}, shared=True).outcome == NOT_REPRODUCED
     assert A13.judge({"a": pair(-0.3)}, shared=True).outcome == NOT_REPRODUCED

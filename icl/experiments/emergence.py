@@ -13,17 +13,17 @@ from icl.claims import AFTER_CHEN, Claim, Criterion, Verdict, finding
 from icl.errors import require
 from icl.experiments.comparison import Comparison
 from icl.experiments.measures import MORE_EVEN, ONE_HEAD, Likeness, likeness, rivals
-from icl.experiments.models import GRID, PRACTICAL, WATCHED, trained
+from icl.experiments.models import PRACTICAL, trained, watched
 from icl.heads import Importance, contrast, importance, top_later
 from icl.intervals import estimate, over_seeds, trimmed
 from icl.predictors import excess_risk
 
-# The watched models, by what to call them.
-NAMES = {
-    **{GRID[at][0]: f"linear, s = {at[0]}, noise {at[1]:g}, {at[2]}" for at in WATCHED},
-    "relu-norm": "ReLU, norm, s = 1, noise 0.5",
-}
-PLANS = {name: (dict(GRID.values()) | PRACTICAL)[name] for name in NAMES}
+# The watched models by what to call them.
+WATCHED = {
+    f"linear, s = {s}, noise {noise:g}, {kind}": watched(s, noise, kind)
+    for s, noise, kind in ((1, 0.5, "8-8-8, decay"), (2, 1.0, "8-8-8"))
+} | {"ReLU, norm, s = 1, noise 0.5": ("relu-norm", PRACTICAL["relu-norm"])}
+PLANS = dict(WATCHED.values())
 QUERIES = 12  # per context, for models that need them: more than there are features
 FEWER = 16  # times, are contexts that are answered token by token
 NEAR = ("GD", "preprocessed GD", "ridge", "Bayes")
@@ -202,10 +202,10 @@ def run(contexts: int, seed: int) -> Result:
     """
     require(contexts >= 2, f"contexts={contexts}: allowed are 2 and more")
     courses, judged = {}, {}
-    for name, model in trained(PLANS).items():
+    for name, model in zip(WATCHED, trained(PLANS).values(), strict=True):
         linear = model.config.architecture.collapses
         count = contexts if linear else max(2, contexts // FEWER)
-        courses[NAMES[name]] = course(model, count, seed)
+        courses[name] = course(model, count, seed)
         if linear:
-            judged[NAMES[name]] = courses[NAMES[name]]
+            judged[name] = courses[name]
     return Result(A3E.judge(judged, shared=True), courses)

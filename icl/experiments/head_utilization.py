@@ -12,9 +12,9 @@ from icl.checkpoints import Checkpoint
 from icl.claims import CHEN, Claim, Verdict, finding
 from icl.errors import require
 from icl.experiments.comparison import Comparison, standings
-from icl.experiments.measures import EVERY_HEAD, MORE_EVEN, ONE_HEAD, steady
+from icl.experiments.measures import EVERY_HEAD, MORE_EVEN, ONE_HEAD, rise, steady
 from icl.experiments.models import FULL, trained, workhorse
-from icl.heads import FILLS, Importance, contrast, importance, smallest_first, top_later
+from icl.heads import FILLS, Importance, contrast, importance, top_later
 from icl.intervals import AVERAGES, Estimate, over_seeds
 
 PLANS = {
@@ -103,7 +103,7 @@ class Result:
                 "model": label,
                 "masked head puts out": output,
                 "average over contexts": average,
-                "smallest relative rise, layer 1": over_seeds(smallest_first(i)),
+                "smallest relative rise, layer 1": rise(i),
                 "smallest share, layer 1": over_seeds(i.shares[:, 0].amin(dim=-1)),
                 "smallest top share, later layers": _least(top_later(i)),
                 "smallest entropy contrast": _least(contrast(i)),

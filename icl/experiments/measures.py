@@ -1,7 +1,7 @@
 """What several experiments measure of models with many heads: their heads, and their answers."""
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import wraps
 from textwrap import fill
@@ -16,20 +16,29 @@ from icl.claims import Criterion, Verdict, finding
 from icl.contexts import Contexts
 from icl.estimators import ESTIMATORS
 from icl.experiments.comparison import Comparison
-from icl.heads import Importance, contrast, importance, smallest_first, top_later
-from icl.intervals import Estimate, estimate, over_contexts, over_seeds, reduction, trimmed
+from icl.heads import Importance, contrast, importance, least_first, top_later
+from icl.intervals import (
+    Estimate,
+    estimate,
+    geometric,
+    over_contexts,
+    over_seeds,
+    reduction,
+    trimmed,
+)
 from icl.predictors import LinearPredictor, Predictor, squared_error
 from icl.probing import implied_weights
 from icl.transformer import Transformer
 
 # What is said of heads, from their `Importance`.
 EVERY_HEAD = Criterion(
-    "smallest relative rise of the risk when one first-layer head is masked",
-    smallest_first,
-    0.1,
-    "A head matters if the model is clearly worse without it: by a tenth. The rise is relative to "
-    "the risk, not to the other heads' rises, because a head with a small share of a large rise "
+    "factor by which the risk grows when one first-layer head is masked, the least of all heads",
+    least_first,
+    1.1,
+    "A head matters if the model is clearly worse without it: by a tenth. The risk is compared "
+    "with itself, not with what other heads do, because a head with a small share of a large rise "
     "can still not be spared.",
+    ratio=True,
 )
 ONE_HEAD = Criterion(
     "top-1 share of importance in every later layer",
@@ -71,12 +80,17 @@ def later(values: Tensor) -> Tensor:
     return values[:, 1:].nanmean(dim=1)
 
 
-# What is shown of a profile, as fractions over seeds, (M,).
-SHOWN = {
-    "risk below the better of ridge and one head": Profile.gain,
-    "rise without the least important head of layer 1": lambda x: smallest_first(x.heads),
-    "top share in later layers, mean": lambda x: later(x.heads.top_share),
-    "entropy in layer 1 minus that of later layers, mean": lambda x: (
+def rise(found: Importance) -> Estimate:
+    """Relative rise of the risk without the least important head of the first layer."""
+    return Estimate(*(factor - 1 for factor in vars(geometric(least_first(found))).values()))
+
+
+# What is shown of a profile, as fractions, over seeds.
+SHOWN: dict[str, Callable[[Profile], Estimate]] = {
+    "risk below the better of ridge and one head": lambda x: over_seeds(x.gain()),
+    "rise without the least important head of layer 1": lambda x: rise(x.heads),
+    "top share in later layers, mean": lambda x: over_seeds(later(x.heads.top_share)),
+    "entropy in layer 1 minus that of later layers, mean": lambda x: over_seeds(
         x.heads.entropy[:, 0] - later(x.heads.entropy)
     ),
 }
@@ -134,7 +148,7 @@ class Profiled:
         """A row per profile, a column per measure: means over seeds, in percent."""
         return pd.DataFrame(
             {
-                name: {what: 100 * measure(one).mean().item() for what, measure in SHOWN.items()}
+                name: {what: 100 * shown(one).value for what, shown in SHOWN.items()}
                 for name, one in self.varied.items()
             }
         ).T
@@ -152,7 +166,7 @@ class Profiled:
         """Risk and what is shown of every profile, with intervals over seeds, and decisions."""
         rows = [
             {"setting": name, "excess risk [95 %]": estimate(one.risk)}
-            | {what: over_seeds(measure(one)) for what, measure in SHOWN.items()}
+            | {what: shown(one) for what, shown in SHOWN.items()}
             | {claim: verdict.settings[name] for claim, verdict in self.verdicts.items()}
             for name, one in self.varied.items()
         ]

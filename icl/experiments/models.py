@@ -11,6 +11,42 @@ from icl.errors import require
 from icl.tasks import SparseLinear, Task
 from icl.transformer import Architecture
 
+# Files whose models are repeated over more than five seeds: where five left a setting undecided in
+# which they are judged they have ten, and where ten did, twenty. What is undecided then stays so.
+# Models that are compared seed by seed have as many seeds as one another.
+REPEATED = {
+    10: {
+        "s1-noise0.3-888",
+        "s1-noise0.3-888-decay0.0001",
+        "s1-noise0.3-844-decay0.0001",
+        "s1-noise0.5-888-decay0.0001",
+        "s1-noise0.5-844-decay0.0001",
+        "s1-noise1-888-decay0.0001",
+        "s1-noise1-844-decay0.0001",
+        "s2-noise0.5-888",
+        "s2-noise1-888",
+        "s2-noise1-844-decay0.0001",
+        "s4-noise0.1-888",
+        "s4-noise0.5-888-decay0.0001",
+        "s4-noise0.5-844-decay0.0001",
+        "s4-noise1-888-decay0.0001",
+        "s1-noise0.5-88888",
+        *(f"s{s}-noise0.5-888" for s in (1, 3, 4, 6, 8)),
+        *(f"s{s}-noise0.5-888-gaussian" for s in (1, 2, 3, 4, 6, 8)),
+    },
+    20: {f"{task}-{h}11" for task in ("s1-noise0.5", "s2-noise1") for h in (1, 2, 4, 8, 16)},
+}
+
+# The file of a model, and its plan.
+Filed = tuple[str, Plan]
+
+
+def filed(name: str, plan: Plan) -> Filed:
+    """A model's file and its plan, repeated over as many seeds as its verdicts need."""
+    counts = [count for count, names in REPEATED.items() if name in names]
+    return name, replace(plan, seeds=tuple(range(*counts))) if counts else plan
+
+
 WORKHORSE = SparseLinear(d=8, s=2, n=32, noise=1.0, values="sphere")
 FLAGSHIP = SparseLinear(d=16, s=2, n=48, noise=1.0, values="sphere")
 DENSE = SparseLinear(d=8, s=8, n=32, noise=1.0, values="gaussian")
@@ -91,21 +127,10 @@ def named(s: int, noise: float, heads: tuple[int, ...], decay: float) -> str:
     return f"s{s}-noise{noise:g}-{''.join(map(str, heads))}" + f"-decay{decay:g}" * (decay > 0)
 
 
-# Cells whose models are watched in training.
-WATCHED = ((1, 0.5, "8-8-8, decay"), (2, 1.0, "8-8-8"))
-# Tasks on which first layers of every size are compared: five seeds do not decide.
-COUNTED = {(1, 0.5), (2, 1.0)}
-TEN = tuple(range(10))
-
-
-def cell(s: int, noise: float, kind: str) -> tuple[str, Plan]:
-    """The file of a model in the grid, and its plan."""
+def cell(s: int, noise: float, kind: str) -> Filed:
+    """A model in the grid."""
     heads, decay = KINDS[kind]
-    snapshots = SNAPSHOTS if (s, noise, kind) in WATCHED else ()
-    plan = replace(sparse(s, noise, heads, decay), snapshots=snapshots)
-    if kind == ALONE and (s, noise) in COUNTED:
-        plan = replace(plan, seeds=TEN)
-    return named(s, noise, heads, decay), plan
+    return filed(named(s, noise, heads, decay), sparse(s, noise, heads, decay))
 
 
 # The models of the grid by sparsity, noise and kind.
@@ -116,17 +141,23 @@ GRID = {
 }
 
 
+def watched(s: int, noise: float, kind: str) -> Filed:
+    """A model of the grid whose weights were kept along its training, in a file of their own."""
+    name, plan = GRID[s, noise, kind]
+    return f"{name}-watched", replace(plan, seeds=Plan.seeds, snapshots=SNAPSHOTS)
+
+
 # Models with all heads for every sparsity, at noise 0.5, by what non-zero weights are.
 EVERY_S = (1, 2, 3, 4, 6, 8)  # from one of eight features to all
 FULL_HEADS = (8, 8, 8)
 VALUES = {"on a sphere": "sphere", "Gaussian": "gaussian"}
 
 
-def member(s: int, values: str) -> tuple[str, Plan]:
-    """The file of a model trained at one sparsity, and its plan."""
+def member(s: int, values: str) -> Filed:
+    """A model trained at one sparsity."""
     config = sparse(s, 0.5, FULL_HEADS).config
     name = named(s, 0.5, FULL_HEADS, 0.0) + f"-{values}" * (values != config.task.values)
-    return name, Plan(replace(config, task=replace(config.task, values=values)))
+    return filed(name, Plan(replace(config, task=replace(config.task, values=values))))
 
 
 MEMBERS = {kind: {s: member(s, x) for s in EVERY_S} for kind, x in VALUES.items()}
@@ -160,7 +191,7 @@ def trained(plans: dict[str, Plan]) -> dict[str, Checkpoint]:
 
 
 def trained_families(
-    members: dict[str, dict[int, tuple[str, Plan]]],
+    members: dict[str, dict[int, Filed]],
 ) -> dict[str, dict[int, Checkpoint]]:
     """Planned models as they ship, in the places of their files and plans."""
     found = trained(dict(plan for family in members.values() for plan in family.values()))

@@ -19,7 +19,7 @@ from icl.experiments.measures import (
     profiles,
     steady,
 )
-from icl.experiments.models import ALONE, EQUAL, GRID, MEMBERS, trained, workhorse
+from icl.experiments.models import ALONE, EQUAL, GRID, MEMBERS, filed, trained, workhorse
 from icl.heads import Importance, importance
 from icl.intervals import trimmed
 from icl.transformer import Architecture, Transformer
@@ -49,7 +49,7 @@ VARIED = {
     "16 to 48 examples": ("s1-noise0.5-888-lengths", varied(lengths=(16, 48))),
     "Gaussian weight": MEMBERS["Gaussian"][1],
     "2 layers": ("s1-noise0.5-88", varied(8, 8)),
-    "5 layers": ("s1-noise0.5-88888", varied(8, 8, 8, 8, 8)),
+    "5 layers": filed("s1-noise0.5-88888", varied(8, 8, 8, 8, 8)),
     "initial scale 1": ("s1-noise0.5-888-init1", varied(init_scale=1.0)),
     "SGD": ("s1-noise0.5-888-sgd", varied(**SGD)),
 }

@@ -13,9 +13,9 @@ from icl.claims import AFTER_CHEN, Claim, Criterion, Verdict, finding
 from icl.errors import require
 from icl.estimators import ESTIMATORS
 from icl.experiments.comparison import Comparison, Pair, advantage
-from icl.experiments.measures import later
+from icl.experiments.measures import later, rise
 from icl.experiments.models import MEMBERS, trained_families
-from icl.heads import Importance, importance, smallest_first
+from icl.heads import Importance, importance
 from icl.intervals import estimate, over_seeds, trimmed
 
 PLANS = dict(plan for found in MEMBERS.values() for plan in found.values())
@@ -125,9 +125,7 @@ class Result:
                 "excess risk [95 %]": estimate(family.risks[s]),
                 "ridge [95 %]": estimate(family.ridge[s]),
                 "below ridge, as a fraction": over_seeds(advantage(family.pairs[s])),
-                "rise without the least important first-layer head": over_seeds(
-                    smallest_first(family.heads[s])
-                ),
+                "rise without the least important first-layer head": rise(family.heads[s]),
                 "top share in later layers, mean": over_seeds(later(family.heads[s].top_share)),
             }
             for family in self.families.values()

@@ -18,7 +18,7 @@ from icl.contexts import draw
 from icl.errors import require
 from icl.experiments.comparison import Comparison
 from icl.experiments.models import DENSE, EQUAL, FULL, SPARSEST, trained, workhorse
-from icl.heads import Importance, importance, smallest_first
+from icl.heads import Importance, importance, least_first
 from icl.intervals import estimate, over_seeds
 from icl.predictors import excess_risk
 from icl.starts import split
@@ -196,7 +196,7 @@ class Result:
                 found = self.importances[name]
                 about = {"predictor": f"{start}, decay {decay:g}"}
                 about["excess risk [95 %]"] = estimate(self.risks[name])
-                about["least relative rise, layer 1"] = spread(smallest_first(found))
+                about["least relative rise, layer 1"] = spread(least_first(found) - 1)
                 for i, share in enumerate(found.top_share.unbind(dim=1), 1):
                     about[f"top share of importance, layer {i}"] = spread(share)
                 rows.append(about)
