@@ -24,7 +24,7 @@ TRAINED = Path(__file__).parent / "trained"
 FORMAT = "icl-checkpoint-2"
 FIRST_STEPS = 20  # losses recorded one by one, which `verify` replays
 CURVE_STEPS = 100  # per point of the recorded loss curve
-RISK_CONTEXTS = 4096
+RISK_CONTEXTS = 4096  # a quarter where answers take tokens: those take long
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Checkpoint:
     first_losses: (FIRST_STEPS, M) batch risks of the first steps.
     curve: (steps / CURVE_STEPS, M) batch risks, medians of so many steps: a single context can
         raise a batch's mean by orders of magnitude.
-    risks: (M,) mean excess risk on RISK_CONTEXTS contexts of stream `evaluate`, seed 0.
+    risks: (M,) mean excess risk on contexts of stream `evaluate`, seed 0: `recorded_risk`.
     snapshots: weights along the training, if any were kept; `at` gives them as models.
     """
 
@@ -120,7 +120,8 @@ def recorded_risk(model: Transformer, config: Configuration) -> Tensor:
     In float64: where a context makes an answer explode, float32 would differ by machine.
     """
     queries = config.architecture.queries
-    contexts = draw(config.task, RISK_CONTEXTS, "evaluate", 0, queries=queries)
+    count = RISK_CONTEXTS // 4 if queries else RISK_CONTEXTS
+    contexts = draw(config.task, count, "evaluate", 0, queries=queries)
     return excess_risk(copy.deepcopy(model).double(), contexts).mean(dim=-1)
 
 

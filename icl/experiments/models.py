@@ -13,7 +13,6 @@ from icl.transformer import Architecture
 
 # Files whose models are repeated over more than five seeds: where five left a setting undecided in
 # which they are judged they have ten, and where ten did, twenty. What is undecided then stays so.
-# Models that are compared seed by seed have as many seeds as one another.
 REPEATED = {
     10: {
         "s1-noise0.3-888",
@@ -31,7 +30,6 @@ REPEATED = {
         "s4-noise0.5-844-decay0.0001",
         "s4-noise1-888-decay0.0001",
         "s1-noise0.5-88888",
-        *(f"s{s}-noise0.5-888" for s in (1, 3, 4, 6, 8)),
         *(f"s{s}-noise0.5-888-gaussian" for s in (1, 2, 3, 4, 6, 8)),
     },
     20: {f"{task}-{h}11" for task in ("s1-noise0.5", "s2-noise1") for h in (1, 2, 4, 8, 16)},
@@ -190,12 +188,14 @@ def trained(plans: dict[str, Plan]) -> dict[str, Checkpoint]:
     return found
 
 
-def trained_families(
-    members: dict[str, dict[int, Filed]],
-) -> dict[str, dict[int, Checkpoint]]:
-    """Planned models as they ship, in the places of their files and plans."""
+def trained_families(members: dict[str, dict[int, Filed]]) -> dict[str, dict[int, Checkpoint]]:
+    """Planned models as they ship, in the places of their files and plans.
+
+    Models of a family are compared seed by seed: each has the seeds that all of them have.
+    """
     found = trained(dict(plan for family in members.values() for plan in family.values()))
-    return {
-        kind: {key: found[name] for key, (name, _) in family.items()}
-        for kind, family in members.items()
-    }
+    families = {}
+    for kind, family in members.items():
+        shared = min((plan.seeds for _, plan in family.values()), key=len)
+        families[kind] = {key: found[name].only(shared) for key, (name, _) in family.items()}
+    return families

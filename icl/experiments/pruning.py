@@ -191,7 +191,7 @@ def run(contexts: int, seed: int) -> Result:
     on = {task: Comparison.on(task, contexts, seed) for task in tasks}
     cases = [measured(name, models, on[models[name].config.task]) for name in PAIRS]
     settings = {name: risks for case in cases for name, risks in case.settings.items()}
-    few = max(2, contexts // 8)
+    few = max(2, contexts // 16)
     removed = [one_by_one(case.whole, case.comparison.contexts[:few]) for case in cases]
     return Result(A4.judge(settings, shared=True), cases, pd.concat(removed))
 

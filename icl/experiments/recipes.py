@@ -41,6 +41,7 @@ def varied(*heads: int, **changes) -> Plan:
 
 
 # By what is varied: the file, and the plan.
+LARGER = {"d": 16, "n": 64}
 SGD = {"optimiser": "sgd", "lr": USUAL["sgd"].lr, "init_scale": USUAL["sgd"].init_scale}
 VARIED = {
     "as in the grid": GRID[1, 0.5, "8-8-8"],
@@ -50,6 +51,22 @@ VARIED = {
     "Gaussian weight": MEMBERS["Gaussian"][1],
     "2 layers": ("s1-noise0.5-88", varied(8, 8)),
     "5 layers": filed("s1-noise0.5-88888", varied(8, 8, 8, 8, 8)),
+    "16 features, 64 examples": ("s1-noise0.5-888-d16", varied(**LARGER)),
+    "16 features, 64 examples, decay": (
+        "s1-noise0.5-888-d16-decay0.0001",
+        varied(**LARGER, weight_decay=1e-4),
+    ),
+    "1,500 steps": ("s1-noise0.5-888-1500", varied(steps=1_500)),
+    "24,000 steps": ("s1-noise0.5-888-24000", varied(steps=24_000)),
+    "24,000 steps, decay": (
+        "s1-noise0.5-888-24000-decay0.0001",
+        varied(steps=24_000, weight_decay=1e-4),
+    ),
+    "decay 0.0003": ("s1-noise0.5-888-decay0.0003", varied(weight_decay=3e-4)),
+    "AdamW, decay 0.3": (
+        "s1-noise0.5-888-adamw0.3",
+        varied(optimiser="adamw", weight_decay=0.3),
+    ),
     "initial scale 1": ("s1-noise0.5-888-init1", varied(init_scale=1.0)),
     "SGD": ("s1-noise0.5-888-sgd", varied(**SGD)),
 }
@@ -60,6 +77,7 @@ SINGLE = dict(
         ("s1-noise0.5-111-n16", varied(1, 1, 1, n=16)),
         ("s1-noise0.5-111-n64", varied(1, 1, 1, n=64)),
         ("s1-noise0.5-111-gaussian", varied(1, 1, 1, values="gaussian")),
+        ("s1-noise0.5-111-d16", varied(1, 1, 1, **LARGER)),
     ]
 )
 # At s = 2 and noise 1, trained for longer: four heads per layer, one or more settings changed.

@@ -25,7 +25,7 @@ def scorecard(found: list[tuple[str, dict]]) -> str:
             f"[{verdict['id']}]({chapter})",
             f"{verdict['statement']} ({verdict['paper']})",
             f"**{verdict['headline']}**",
-            f"{verdict['statistic']}, above {verdict['threshold']:g}",
+            f"{verdict['statistic']}, above {verdict['threshold']:.3g}",
             verdict["numbers"],
         ]
         for chapter, verdict in sorted(found, key=_number)
