@@ -38,8 +38,7 @@ class Criterion:
     over seeds, (M,), or to several by the name of the part, such as a layer, that each is for;
     all of them must exceed the threshold. `statistic` says it in words. `bounds` are the least
     and the largest value that it can have. If it is a `ratio`, its mean over seeds is geometric,
-    with an interval for its logarithm: seeds can differ by orders of magnitude, and an interval
-    around a plain mean of ratios would reach below zero.
+    with an interval for its logarithm: seeds can differ by orders of magnitude.
     """
 
     statistic: str
@@ -72,11 +71,6 @@ class Criterion:
         parts = measured if isinstance(measured, dict) else {"": measured}
         return {name: x.log() for name, x in parts.items()} if self.ratio else parts
 
-    @property
-    def mean(self) -> str:
-        """How it is averaged over seeds."""
-        return "geometric mean" if self.ratio else "mean"
-
 
 @dataclass(frozen=True)
 class Claim:
@@ -106,13 +100,6 @@ class Claim:
         )
 
 
-def decide(criterion: Criterion, estimate: Estimate) -> str:
-    """Reproduced if the whole interval is above the threshold, not if it is below."""
-    if estimate.low > criterion.threshold:
-        return REPRODUCED
-    return NOT_REPRODUCED if estimate.high < criterion.threshold else UNDECIDED
-
-
 @dataclass(frozen=True)
 class Finding:
     """One criterion, or a part of it, in one setting: its value over seeds, and the decision."""
@@ -130,7 +117,10 @@ class Finding:
 
     @property
     def decision(self) -> str:
-        return decide(self.criterion, self.estimate)
+        """Reproduced if the whole interval is above the threshold, not if it is below."""
+        if self.estimate.low > self.criterion.threshold:
+            return REPRODUCED
+        return NOT_REPRODUCED if self.estimate.high < self.criterion.threshold else UNDECIDED
 
 
 @dataclass(frozen=True)
@@ -173,8 +163,8 @@ class Verdict:
         claim, criterion = self.claim, self.deciding
         return (
             f"**{claim.id}, {self.headline}:** “{claim.statement}” The {criterion.statistic} is "
-            f"{self.numbers(criterion)}, {criterion.mean} over seeds with 95 % interval; needed: "
-            f"above {criterion.threshold:.3g}."
+            f"{self.numbers(criterion)}, {'geometric ' * criterion.ratio}mean over seeds with 95 % "
+            f"interval; needed: above {criterion.threshold:.3g}."
         )
 
     def numbers(self, criterion: Criterion) -> str:
@@ -221,11 +211,11 @@ class Verdict:
     def _repr_mimebundle_(self, **_) -> dict:
         parts = [f"**{self.claim.id}: {self.headline}.** {self.claim.statement}"]
         for criterion in self.claim.criteria:
-            header = ["setting", "seeds", f"{criterion.mean} over seeds [95 %]", "decision"]
+            mean = f"{'geometric ' * criterion.ratio}mean over seeds [95 %]"
             least = f"above {criterion.threshold:.3g}"
             parts.append(f"*Needed: {criterion.statistic}, {least}.* {criterion.reason}")
             rows = [[f.place, f.seeds, f.estimate, f.decision] for f in self.of(criterion)]
-            parts.append(table(header, rows))
+            parts.append(table(["setting", "seeds", mean, "decision"], rows))
         return {
             "text/markdown": "\n\n".join(parts),
             "text/plain": str(self),
@@ -242,6 +232,18 @@ def _worst(findings: Iterable[Finding]) -> dict[str, str]:
     return found
 
 
-def finding(verdicts: Iterable[Verdict]) -> Text:
-    """One sentence per verdict."""
-    return Text("\n\n".join(verdict.sentence for verdict in verdicts))
+def judge(claims: Iterable[Claim], found: dict[str, Any], shared=False) -> dict[str, Verdict]:
+    """Verdicts on several claims, by their names, of the same measurements; see `Claim.judge`."""
+    return {claim.id: claim.judge(found, shared) for claim in claims}
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What an experiment that judges claims returns: verdicts, and all else that it measured."""
+
+    verdicts: dict[str, Verdict]
+
+    @property
+    def finding(self) -> Text:
+        """A sentence per verdict."""
+        return Text("\n\n".join(verdict.sentence for verdict in self.verdicts.values()))

@@ -14,7 +14,7 @@ from icl.claims import (
     UNDECIDED,
     Claim,
     Criterion,
-    finding,
+    Judged,
 )
 from icl.errors import Refused
 from icl.experiments import experiments
@@ -80,16 +80,16 @@ def test_of_many_settings_the_ends_and_their_number_are_quoted():
 
 
 def test_a_finding_quotes_the_deciding_statistic_only():
-    text = finding([MADE.judge({"small": (ABOVE, MINUS)})])
+    text = Judged({"A0": MADE.judge({"small": (ABOVE, MINUS)})}).finding
     assert "A0, not reproduced" in text
     assert "second number" in text
     assert "−0.200" in text
     assert "0.900" not in text
     assert "above 0." in text
-    text = finding([MADE.judge({"small": (ABOVE, PLUS), "large": (ABOVE, MINUS)})])
+    text = Judged({"A0": MADE.judge({"small": (ABOVE, PLUS), "large": (ABOVE, MINUS)})}).finding
     assert "reproduced under conditions (small)" in text
     many = {f"s{i}": (ABOVE, MINUS - i) for i in range(6)}
-    text = finding([MADE.judge(many)])
+    text = Judged({"A0": MADE.judge(many)}).finding
     assert "(s5) to " in text
     assert "(s0)" in text
     assert "(s3)" not in text

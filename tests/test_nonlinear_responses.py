@@ -42,7 +42,7 @@ def test_the_verdict_turns_for_every_other_step(family):
 
 def test_a_run_judges_what_has_a_linear_part_and_keeps_the_others():
     found = run(contexts=2, seed=1)
-    assert set(found.linear) == set(found.verdict.settings)
+    assert set(found.linear) == set(found.verdicts["B3"].settings)
     assert list(found.linear) + list(found.unrelated) == list(CONTEXTS)
     assert list(found.unrelated) == ["hermite-2", "hermite-3"]
 

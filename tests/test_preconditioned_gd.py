@@ -65,7 +65,11 @@ def test_the_matrices_differ_in_their_directions_alone():
 
 def test_a_run_has_a_pair_for_every_prior():
     found = run(features=2, examples=8, noise=1.0, spread=4.0, steps=100, contexts=2, seed=1)
-    assert list(found.pairs) == list(found.verdict.settings) == ["Ω = Σ⁻¹", "Ω = I", "another Ω"]
+    assert (
+        list(found.pairs)
+        == list(found.verdicts["B2"].settings)
+        == ["Ω = Σ⁻¹", "Ω = I", "another Ω"]
+    )
     first, second, third = found.pairs.values()
     sigma = first.contexts.task.sigma
     assert np.allclose(first.contexts.task.omega, first.inverse)

@@ -440,7 +440,7 @@ def test_curves_count_layers_from_one_and_steps_as_the_layers_take_them(control,
     two, drawn = copies(control), []
     monkeypatch.setattr(figures, "curves", lambda frame, *_: drawn.append(frame))
     studies = {"8-8-8 heads, d = 4": two, "construction": control}
-    Result(None, studies, {"8-8-8 heads, d = 4": two.risks[:, -1]}).plot_risks()
+    Result({}, studies, {"8-8-8 heads, d = 4": two.risks[:, -1]}).plot_risks()
     (frame,) = drawn
     assert set(frame.panel) == {"d = 4, n = 12, 3 layers"}
     lines = {label: line.set_index("layer").value for label, line in frame.groupby("label")}
@@ -456,7 +456,7 @@ def test_curves_count_layers_from_one_and_steps_as_the_layers_take_them(control,
 
 
 def test_the_heat_map_shows_what_is_left_unexplained(control):
-    Result(None, {"a": copies(control), "construction": control}, {}).plot_nearest()
+    Result({}, {"a": copies(control), "construction": control}, {}).plot_nearest()
     figure = plt.gcf()
     assert [ax.get_title(loc="left") for ax in figure.axes] == ["a", "construction"]
     shown = [float(text.get_text()) for text in figure.axes[1].texts]
@@ -469,7 +469,7 @@ def test_tables_have_a_row_per_layer_and_intervals_where_there_are_seeds(control
     two = copies(control)
     two = replace(two, weights=two.weights * torch.tensor([1.0, 1.1])[:, None, None, None])
     own = excess_risk(Ridge(0.1), two.contexts).repeat(2, 1)
-    found = Result(None, {"a": two, "construction": control}, {"a": own})
+    found = Result({}, {"a": two, "construction": control}, {"a": own})
     risks = [line.split(" | ") for line in found.risks().splitlines()[2:]]
     places = ["layer 1", "layer 2", "layer 3", "its own read-out"]
     assert [line[:2] for line in risks] == [["| a", place] for place in places]

@@ -115,8 +115,8 @@ def test_steps_have_the_rate_that_is_best():
 
 def test_the_chapter_at_its_smallest():
     found = why_one_head.run(contexts=16, seed=1)
-    assert found.verdict.claim == A18
-    assert len(found.verdict.settings) == len(STARTS) * len(JUDGED)
+    assert found.verdicts["A18"].claim == A18
+    assert len(found.verdicts["A18"].settings) == len(STARTS) * len(JUDGED)
     assert "effective number" in found.finding
     assert found.layers().count("\n") == 1 + sum(
         len(plan.config.architecture.heads) for plan in PLANS.values()

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from icl import figures, tables
-from icl.claims import CHEN, Claim, Criterion, Verdict, finding
+from icl.claims import CHEN, Claim, Criterion, Judged, judge
 from icl.contexts import Contexts, draw
 from icl.errors import require
 from icl.estimators import ESTIMATORS, NAIVE
@@ -155,21 +155,15 @@ def by_norm(risks: Risks, weights: Tensor, panel: str, groups: int = 8) -> pd.Da
 
 
 @dataclass(frozen=True)
-class Result:
+class Result(Judged):
     """What claim A7 compares in every setting, the verdict, and frames for figures and a table.
 
     `curves` has the frame of every figure by what stands on its x axis.
     """
 
-    verdict: Verdict
     pairs: dict[str, Pair]
     curves: dict[str, pd.DataFrame]
     slopes: pd.DataFrame
-
-    @property
-    def finding(self) -> tables.Text:
-        """The verdict in a sentence."""
-        return finding([self.verdict])
 
     def plot_examples(self) -> None:
         """Risk against the number of examples."""
@@ -239,4 +233,4 @@ def run(contexts: int, repetitions: int, features: int, seed: int) -> Result:
         "steps": pd.concat(steps),
         "|w|": by_norm(found[GAUSSIAN_SETTING], weights, GAUSSIAN_SETTING),
     }
-    return Result(A7.judge(pairs), pairs, curves, slopes(varied["n"]))
+    return Result(judge(CLAIMS, pairs), pairs, curves, slopes(varied["n"]))

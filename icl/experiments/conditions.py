@@ -6,7 +6,7 @@ from itertools import product
 import pandas as pd
 
 from icl import figures
-from icl.claims import CHEN, Claim
+from icl.claims import CHEN, Claim, judge
 from icl.errors import require
 from icl.experiments.comparison import Comparison
 from icl.experiments.measures import (
@@ -100,5 +100,4 @@ def run(contexts: int, seed: int) -> Result:
         for kind, cell in measured(models, on).items():
             name = f"s = {s}, noise {noise:g}, {kind}"
             cells[name], settings[name] = cell, (s, noise, kind)
-    verdicts = {claim.id: claim.judge(cells, shared=True) for claim in CLAIMS}
-    return Result(verdicts, cells, settings)
+    return Result(judge(CLAIMS, cells, shared=True), cells, settings)

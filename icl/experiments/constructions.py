@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from icl import constructions, figures, tables
-from icl.claims import CHEN, Claim, Criterion, Verdict, finding
+from icl.claims import CHEN, Claim, Criterion, Judged, judge
 from icl.contexts import Contexts, draw, gram_moments
 from icl.descent import GradientDescent, PreprocessedGD
 from icl.errors import require
@@ -170,14 +170,13 @@ def fewer_heads(task: SparseLinear, starts: int, seeds: range) -> pd.DataFrame:
 
 
 @dataclass(frozen=True)
-class Result:
+class Result(Judged):
     """What was found of constructions and of first layers with fewer heads.
 
     errors: (M, 2, L) by algorithm and setting, from `layer_errors`, M seeds of contexts.
     layers: a row per number of examples and of heads.
     """
 
-    verdict: Verdict
     errors: dict[tuple[str, str], Tensor]
     layers: pd.DataFrame
 
@@ -189,7 +188,7 @@ class Result:
         there = self.layers[self.layers.heads == half]
         reached = " and ".join(f"{row[ON_FRESH]} at n = {row.n}" for _, row in there.iterrows())
         return tables.Text(
-            f"{finding([self.verdict])}\n\n"
+            f"{super().finding}\n\n"
             f"**Fewer heads than features.** With {half} heads for {d} features the best first "
             f"layer found has an error of {reached}, relative to writing nothing; one feature per "
             f"head would leave {1 - half / d:.3f}."
@@ -244,4 +243,4 @@ def run(features: int, steps: int, rate: float, contexts: int, starts: int, seed
     tasks = [SparseLinear(d=features, n=k * features, values="sphere") for k in (4, 128)]
     layers = pd.concat([fewer_heads(task, starts, seeds) for task in tasks], ignore_index=True)
     measured = {f"{algorithm}, {setting}": e for (algorithm, setting), e in errors.items()}
-    return Result(A6.judge(measured), errors, layers)
+    return Result(judge(CLAIMS, measured), errors, layers)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from icl import figures, tables
 from icl.checkpoints import Checkpoint
-from icl.claims import AFTER_CHEN, Claim, Criterion, Verdict, finding
+from icl.claims import AFTER_CHEN, Claim, Criterion, Judged, judge
 from icl.errors import require
 from icl.experiments.comparison import Comparison
 from icl.experiments.measures import MORE_EVEN, ONE_HEAD, Likeness, likeness, rivals
@@ -112,16 +112,10 @@ CLAIMS = (A3E,)
 
 
 @dataclass(frozen=True)
-class Result:
+class Result(Judged):
     """The verdict, and the course of every watched model by its name."""
 
-    verdict: Verdict
     courses: dict[str, Course]
-
-    @property
-    def finding(self) -> tables.Text:
-        """The verdict in a sentence."""
-        return finding([self.verdict])
 
     def plot_risks(self) -> None:
         """Risk along the training, beside ridge's."""
@@ -208,4 +202,4 @@ def run(contexts: int, seed: int) -> Result:
         courses[name] = course(model, count, seed)
         if linear:
             judged[name] = courses[name]
-    return Result(A3E.judge(judged, shared=True), courses)
+    return Result(judge(CLAIMS, judged, shared=True), courses)

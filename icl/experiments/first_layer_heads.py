@@ -10,7 +10,7 @@ from torch import Tensor
 
 from icl import figures, tables
 from icl.checkpoints import Checkpoint
-from icl.claims import AFTER_CHEN, Claim, Criterion, Verdict, finding
+from icl.claims import AFTER_CHEN, Claim, Criterion, Judged, judge
 from icl.constructions import most_readable
 from icl.contexts import Contexts, draw
 from icl.errors import require
@@ -135,16 +135,10 @@ class Family:
 
 
 @dataclass(frozen=True)
-class Result:
+class Result(Judged):
     """The verdicts, and a family of models by setting."""
 
-    verdicts: dict[str, Verdict]
     families: dict[str, Family]
-
-    @property
-    def finding(self) -> tables.Text:
-        """The verdicts, a sentence each."""
-        return finding(self.verdicts.values())
 
     def plot_risks(self) -> None:
         """Risk against the heads of the first layer, beside what bounds a good answer."""
@@ -220,8 +214,6 @@ def run(contexts: int, seed: int) -> Result:
         for setting, family in families.items()
         for h, found in family.readings.items()
     }
-    verdicts = {
-        "A10": A10.judge({k: family.risks for k, family in families.items()}, shared=True),
-        "A11": A11.judge(readings, shared=True),
-    }
+    risks = {setting: family.risks for setting, family in families.items()}
+    verdicts = judge((A10,), risks, shared=True) | judge((A11,), readings, shared=True)
     return Result(verdicts, families)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from icl import figures, tables
 from icl.checkpoints import Checkpoint
-from icl.claims import CHEN, Claim, Verdict, finding
+from icl.claims import CHEN, Claim, Judged, judge
 from icl.errors import require
 from icl.experiments.comparison import Comparison, standings
 from icl.experiments.measures import EVERY_HEAD, MORE_EVEN, ONE_HEAD, rise, steady
@@ -34,22 +34,16 @@ PERCENT = CELLS | {"vmin": 0, "vmax": 100, "cmap": "rocket_r", "fmt": ".0f"}
 
 
 @dataclass(frozen=True)
-class Result:
+class Result(Judged):
     """Importance of the heads of every model, by its label, and the verdicts.
 
     Masked heads put out zero in `zero`, and their mean in `mean`.
     """
 
-    verdicts: dict[str, Verdict]
     models: dict[str, Checkpoint]
     comparisons: dict[str, Comparison]
     zero: dict[str, Importance]
     mean: dict[str, Importance]
-
-    @property
-    def finding(self) -> tables.Text:
-        """A sentence per verdict."""
-        return finding(self.verdicts.values())
 
     def plot_shares(self) -> None:
         """Heat-maps of importance shares: a panel per model, a row per layer, heads by rank.
@@ -141,7 +135,7 @@ def run(contexts: int, examples: int, seed: int) -> Result:
         for output in FILLS
     )
     return Result(
-        {"A2": A2.judge(zero, shared=True), "A3": A3.judge(zero, shared=True)},
+        judge(CLAIMS, zero, shared=True),
         models,
         comparisons,
         zero,

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from icl import figures, tables
-from icl.claims import Criterion, Verdict, finding
+from icl.claims import Criterion, Judged
 from icl.contexts import Contexts
 from icl.estimators import ESTIMATORS
 from icl.experiments.comparison import Comparison
@@ -133,16 +133,10 @@ def profiles(
 
 
 @dataclass(frozen=True)
-class Profiled:
+class Profiled(Judged):
     """The verdicts, and a profile by what was varied."""
 
-    verdicts: dict[str, Verdict]
     varied: dict[str, Profile]
-
-    @property
-    def finding(self) -> tables.Text:
-        """A sentence per verdict."""
-        return finding(self.verdicts.values())
 
     def frame(self) -> pd.DataFrame:
         """A row per profile, a column per measure: means over seeds, in percent."""

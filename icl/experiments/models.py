@@ -17,14 +17,10 @@ REPEATED = {
     10: {
         "s1-noise0.3-888",
         "s1-noise0.3-888-decay0.0001",
-        "s1-noise0.3-844-decay0.0001",
         "s1-noise0.5-888-decay0.0001",
         "s1-noise0.5-844-decay0.0001",
-        "s1-noise1-888-decay0.0001",
         "s1-noise1-844-decay0.0001",
         "s2-noise0.5-888",
-        "s2-noise1-888",
-        "s2-noise1-844-decay0.0001",
         "s4-noise0.1-888",
         "s4-noise0.5-888-decay0.0001",
         "s4-noise0.5-844-decay0.0001",
@@ -32,7 +28,13 @@ REPEATED = {
         "s1-noise0.5-88888",
         *(f"s{s}-noise0.5-888-gaussian" for s in (1, 2, 3, 4, 6, 8)),
     },
-    20: {f"{task}-{h}11" for task in ("s1-noise0.5", "s2-noise1") for h in (1, 2, 4, 8, 16)},
+    20: {
+        "s1-noise0.3-844-decay0.0001",
+        "s1-noise1-888-decay0.0001",
+        "s2-noise1-888",
+        "s2-noise1-844-decay0.0001",
+        *(f"{task}-{h}11" for task in ("s1-noise0.5", "s2-noise1") for h in (1, 2, 4, 8, 16)),
+    },
 }
 
 # The file of a model, and its plan.

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from icl import figures, tables
-from icl.claims import MAHANKALI, Claim, Verdict, finding
+from icl.claims import MAHANKALI, Claim, Judged, judge
 from icl.contexts import draw
 from icl.errors import require
 from icl.experiments.comparison import AT_OPTIMUM, LEAST_RISK, Layer, rates
@@ -28,20 +28,14 @@ LEAST_SHARE = 0.01  # of the response that is linear; below, it is 0 but for rou
 
 
 @dataclass(frozen=True)
-class Result:
+class Result(Judged):
     """Trained layers with their contexts, by family of responses, and the verdict.
 
     linear, unrelated: the families with and without a linear part.
     """
 
-    verdict: Verdict
     linear: dict[str, Layer]
     unrelated: dict[str, Layer]
-
-    @property
-    def finding(self) -> tables.Text:
-        """The verdict in a sentence."""
-        return finding([self.verdict])
 
     def plot_rates(self) -> None:
         """The trained rates against the formula's, a mark per family."""
@@ -104,4 +98,4 @@ def run(contexts: int, seed: int) -> Result:
         layers[task.family] = found.model, draw(task, contexts, "evaluate", seed)
     linear = {family: layer for family, layer in layers.items() if has_linear_part(layer)}
     unrelated = {family: layer for family, layer in layers.items() if family not in linear}
-    return Result(B3.judge(linear, shared=True), linear, unrelated)
+    return Result(judge(CLAIMS, linear, shared=True), linear, unrelated)

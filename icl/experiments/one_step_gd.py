@@ -10,7 +10,7 @@ from scipy import optimize
 from torch import Tensor
 
 from icl import figures, one_layer, tables
-from icl.claims import MAHANKALI, Claim, Verdict, finding
+from icl.claims import MAHANKALI, Claim, Judged, judge
 from icl.contexts import draw
 from icl.errors import Failed, require
 from icl.estimators import ESTIMATORS
@@ -48,7 +48,7 @@ ARRIVED = 1e-6  # a search that ends nearer to Γ* than this has found it
 
 
 @dataclass(frozen=True)
-class Result:
+class Result(Judged):
     """Trained layers with their contexts, by label, and what the page does itself.
 
     lengths: risks of layers and estimators by the number of examples n.
@@ -56,17 +56,11 @@ class Result:
     gaps: (STARTS,) distances to Γ* at which the search from random starts ends.
     """
 
-    verdict: Verdict
     layers: dict[str, Layer]
     lengths: pd.DataFrame
     task: SparseLinear
     path: Path
     gaps: Tensor
-
-    @property
-    def finding(self) -> tables.Text:
-        """The verdict in a sentence."""
-        return finding([self.verdict])
 
     def plot_rates(self) -> None:
         """The trained rates against the formula's; first the setting that the others vary."""
@@ -202,7 +196,7 @@ def run(features: int, examples: int, noise: float, steps: int, contexts: int, s
     }
     watched = single_layer(task, steps=steps)
     return Result(
-        B1.judge(layers, shared=True),
+        judge(CLAIMS, layers, shared=True),
         layers,
         compare_lengths(contexts // 8, seed),
         task,

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from icl import figures, tables
 from icl.checkpoints import Checkpoint
-from icl.claims import CHEN, Claim, Criterion, Verdict, finding
+from icl.claims import CHEN, Claim, Criterion, Judged, judge
 from icl.contexts import draw
 from icl.errors import require
 from icl.estimators import Zero
@@ -88,16 +88,10 @@ CLAIMS = (A4P,)
 
 
 @dataclass(frozen=True)
-class Result:
+class Result(Judged):
     """Probes' risks by setting, and the verdict."""
 
-    verdict: Verdict
     probes: dict[str, Probes]
-
-    @property
-    def finding(self) -> tables.Text:
-        """The verdict in a sentence."""
-        return finding([self.verdict])
 
     def frame(self) -> pd.DataFrame:
         """The risk of the probe after every layer, by setting and heads."""
@@ -137,7 +131,7 @@ def run(contexts: int, seed: int) -> Result:
         )
         for setting, (whole, one, noise) in SETTINGS.items()
     }
-    return Result(A4P.judge(probes, shared=True), probes)
+    return Result(judge(CLAIMS, probes, shared=True), probes)
 
 
 def prunings(whole: Checkpoint) -> dict[str, Transformer]:

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from icl.claims import CHEN, Claim
+from icl.claims import CHEN, Claim, judge
 from icl.configuration import USUAL, Configuration, Plan
 from icl.errors import require
 from icl.experiments.comparison import Comparison
@@ -66,4 +66,4 @@ def run(contexts: int, seed: int) -> Profiled:
     on = Comparison.on(SPARSEST, contexts, seed, QUERIES)
     many = {what: models[name] for what, (name, _) in VARIED.items()}
     found = profiles(many, models[SINGLE], on)
-    return Profiled({claim.id: claim.judge(found, shared=True) for claim in CLAIMS}, found)
+    return Profiled(judge(CLAIMS, found, shared=True), found)

@@ -7,7 +7,7 @@ import seaborn as sns
 
 from icl import figures, tables
 from icl.checkpoints import Checkpoint
-from icl.claims import CHEN, Claim, Criterion, Verdict, finding
+from icl.claims import CHEN, Claim, Criterion, Judged, judge
 from icl.contexts import draw
 from icl.errors import require
 from icl.experiments.comparison import Comparison, Pair, advantage, standings
@@ -58,20 +58,14 @@ CLAIMS = (A2T, A3T, A8T)
 
 
 @dataclass(frozen=True)
-class Result:
+class Result(Judged):
     """By kind: models, importance of their heads, what answers imply; risks at other lengths."""
 
-    verdicts: dict[str, Verdict]
     models: dict[str, Checkpoint]
     comparison: Comparison
     heads: dict[str, Importance]
     implied: dict[str, Likeness]
     lengths: pd.DataFrame
-
-    @property
-    def finding(self) -> tables.Text:
-        """A sentence per verdict."""
-        return finding(self.verdicts.values())
 
     def plot_shares(self) -> None:
         """Heat-maps of importance shares: a panel per kind, a row per layer, heads by rank."""
@@ -170,11 +164,7 @@ def run(contexts: int, seed: int) -> Result:
     implying = draw(SPARSEST, contexts // 8, "evaluate", seed, queries=IMPLYING)
     others = rivals(implying, NEAR)
     return Result(
-        {
-            "A2t": A2T.judge(heads, shared=True),
-            "A3t": A3T.judge(heads, shared=True),
-            "A8t": A8T.judge(pairs, shared=True),
-        },
+        judge((A2T, A3T), heads, shared=True) | judge((A8T,), pairs, shared=True),
         models,
         comparison,
         heads,

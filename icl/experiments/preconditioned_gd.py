@@ -9,7 +9,7 @@ from scipy.stats import ortho_group
 from torch import Tensor
 
 from icl import figures, one_layer, tables
-from icl.claims import MAHANKALI, Claim, Criterion, Verdict, finding
+from icl.claims import MAHANKALI, Claim, Criterion, Judged, judge
 from icl.contexts import Contexts, draw
 from icl.errors import require
 from icl.experiments.comparison import AT_OPTIMUM, Layer, Path, watch
@@ -73,16 +73,10 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Result:
+class Result(Judged):
     """The pairs by what their prior is, and the verdict."""
 
-    verdict: Verdict
     pairs: dict[str, Pair]
-
-    @property
-    def finding(self) -> tables.Text:
-        """The verdict in a sentence."""
-        return finding([self.verdict])
 
     def plot_cosines(self) -> None:
         """Cosines of Γ with what it may become, in training."""
@@ -155,4 +149,4 @@ def run(
         path = watch(plan.config, plan.seeds)
         pairs[name] = Pair(path, draw(task, contexts, "evaluate", seed))
     measured = {name: (pair.path.model, pair.contexts) for name, pair in pairs.items()}
-    return Result(B2.judge(measured), pairs)
+    return Result(judge(CLAIMS, measured), pairs)

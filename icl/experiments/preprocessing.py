@@ -8,7 +8,7 @@ from torch import Tensor
 
 from icl import figures, tables
 from icl.checkpoints import Checkpoint
-from icl.claims import AFTER_CHEN, Claim, Criterion, Verdict, finding
+from icl.claims import AFTER_CHEN, Claim, Criterion, Judged, judge
 from icl.errors import require
 from icl.experiments.comparison import TAIL, Comparison
 from icl.experiments.models import FULL, SINGLE_HEAD, flagship, trained, workhorse
@@ -77,10 +77,9 @@ CLAIMS = (A9,)
 
 
 @dataclass(frozen=True)
-class Result:
+class Result(Judged):
     """Excess risks (M, B) of every model on the contexts of its own task, and the verdict."""
 
-    verdict: Verdict
     models: dict[str, Checkpoint]
     risks: dict[str, Tensor]
     comparisons: dict[str, Comparison]
@@ -93,7 +92,7 @@ class Result:
             for setting, names in SETTINGS.items()
         )
         medians = f"**By medians over contexts** the share is {'; '.join(shares)}."
-        return tables.Text(f"{finding([self.verdict])}\n\n{medians}")
+        return tables.Text(f"{super().finding}\n\n{medians}")
 
     def plot_medians(self) -> None:
         """Median risks, a dot per seed, beside the references' medians."""
@@ -128,4 +127,4 @@ def run(contexts: int, seed: int) -> Result:
     measured = {
         setting: tuple(risks[name] for name in names) for setting, names in SETTINGS.items()
     }
-    return Result(A9.judge(measured, shared=True), models, risks, comparisons)
+    return Result(judge(CLAIMS, measured, shared=True), models, risks, comparisons)

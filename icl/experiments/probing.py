@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from icl import figures, tables
-from icl.claims import CHEN, Claim, Criterion, Verdict, finding
+from icl.claims import CHEN, Claim, Criterion, Judged, judge
 from icl.contexts import Contexts, draw
 from icl.descent import GradientDescent, PreprocessedGD, ReweightedGD
 from icl.errors import require
@@ -154,17 +154,11 @@ def over_models(values: Tensor) -> str:
 
 
 @dataclass(frozen=True)
-class Result:
+class Result(Judged):
     """By label: studies of models and of the construction, and the risk (M, B) of the models."""
 
-    verdict: Verdict
     studies: dict[str, Study]
     own: dict[str, Tensor]
-
-    @property
-    def finding(self) -> tables.Text:
-        """The verdict in a sentence."""
-        return finding([self.verdict])
 
     def plot_risks(self) -> None:
         """Trimmed mean risk after every layer; algorithms that preprocess spend layer 1 on it."""
@@ -243,7 +237,7 @@ def run(contexts: int, seed: int) -> Result:
         for found in models
         if 2 * found.config.architecture.heads[0] / found.config.task.d > A5.criteria[0].threshold
     }
-    verdict, one = A5.judge(able, shared=True), next(iter(studies.values()))
+    verdicts, one = judge(CLAIMS, able, shared=True), next(iter(studies.values()))
     walk = algorithm(PREPROCESSED, one.contexts.task, one.depth)
     control = study(partial(construction, walk, one.depth), one.depth, one.contexts)
-    return Result(verdict, studies | {"construction": control}, own)
+    return Result(verdicts, studies | {"construction": control}, own)

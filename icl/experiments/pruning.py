@@ -10,7 +10,7 @@ from torch import Tensor
 
 from icl import figures, tables
 from icl.checkpoints import Checkpoint
-from icl.claims import CHEN, Claim, Criterion, Verdict, finding
+from icl.claims import CHEN, Claim, Criterion, Judged, judge
 from icl.configuration import Configuration, Plan, Start
 from icl.contexts import Contexts
 from icl.errors import require
@@ -145,17 +145,11 @@ class Case:
 
 
 @dataclass(frozen=True)
-class Result:
+class Result(Judged):
     """The verdict, every model's risks, and `removed`: median risks as heads go one by one."""
 
-    verdict: Verdict
     cases: list[Case]
     removed: pd.DataFrame
-
-    @property
-    def finding(self) -> tables.Text:
-        """The verdict in a sentence."""
-        return finding([self.verdict])
 
     def plot_risks(self) -> None:
         """Risks, a dot per seed, beside the references; an arrow where all exceed 10."""
@@ -193,7 +187,7 @@ def run(contexts: int, seed: int) -> Result:
     settings = {name: risks for case in cases for name, risks in case.settings.items()}
     few = max(2, contexts // 16)
     removed = [one_by_one(case.whole, case.comparison.contexts[:few]) for case in cases]
-    return Result(A4.judge(settings, shared=True), cases, pd.concat(removed))
+    return Result(judge(CLAIMS, settings, shared=True), cases, pd.concat(removed))
 
 
 def measured(name: str, models: dict[str, Checkpoint], comparison: Comparison) -> Case:

@@ -7,7 +7,7 @@ import pandas as pd
 import seaborn as sns
 
 from icl import figures, tables
-from icl.claims import CHEN, Claim
+from icl.claims import CHEN, Claim, judge
 from icl.configuration import USUAL, Configuration, Plan
 from icl.errors import require
 from icl.experiments.comparison import Comparison, learned
@@ -175,7 +175,7 @@ def run(contexts: int, seed: int) -> Result:
     chart = {models[name].label: importance(steady(models[name].model), few) for name in CHART}
     fit = {k: learned(x.full, on.zero[: len(few)]) for k, x in chart.items()}
     return Result(
-        {claim.id: claim.judge(found, shared=True) for claim in CLAIMS},
+        judge(CLAIMS, found, shared=True),
         found,
         {k: x.only(fit[k]) for k, x in chart.items() if fit[k].any()},
         {k: which.double().mean().item() for k, which in fit.items()},

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from icl import figures, tables
 from icl.checkpoints import Checkpoint
-from icl.claims import AFTER_CHEN, Claim, Criterion, Verdict, finding
+from icl.claims import AFTER_CHEN, Claim, Criterion, Judged, judge
 from icl.errors import require
 from icl.estimators import ESTIMATORS
 from icl.experiments.comparison import Comparison, Pair, advantage
@@ -94,16 +94,10 @@ class Family:
 
 
 @dataclass(frozen=True)
-class Result:
+class Result(Judged):
     """The verdict, and a family of models by what their non-zero weights are."""
 
-    verdicts: dict[str, Verdict]
     families: dict[str, Family]
-
-    @property
-    def finding(self) -> tables.Text:
-        """A sentence per verdict."""
-        return finding(self.verdicts.values())
 
     def plot_risks(self) -> None:
         """Risk against sparsity, as a multiple of ridge's, of models trained at each."""
@@ -159,4 +153,4 @@ def run(contexts: int, seed: int) -> Result:
         kind: measured(models, contexts, seed) for kind, models in trained_families(MEMBERS).items()
     }
     pairs = {f"weights {kind}": found.pairs for kind, found in families.items()}
-    return Result({"A12": A12.judge(pairs, shared=True)}, families)
+    return Result(judge(CLAIMS, pairs, shared=True), families)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from icl import figures, tables
 from icl.checkpoints import Checkpoint
-from icl.claims import AFTER_CHEN, Claim, Criterion, Verdict, finding
+from icl.claims import AFTER_CHEN, Claim, Criterion, Judged, judge
 from icl.contexts import draw
 from icl.errors import require
 from icl.estimators import ESTIMATORS
@@ -90,16 +90,10 @@ class Family:
 
 
 @dataclass(frozen=True)
-class Result:
+class Result(Judged):
     """The verdict, and a family of tests by what non-zero weights are."""
 
-    verdicts: dict[str, Verdict]
     families: dict[str, Family]
-
-    @property
-    def finding(self) -> tables.Text:
-        """A sentence per verdict."""
-        return finding(self.verdicts.values())
 
     def plot_transfer(self) -> None:
         """Heat-maps of what is gained over ridge, trained or tuned at one s and tested at each."""
@@ -180,4 +174,4 @@ def run(contexts: int, seed: int) -> Result:
         for kind, family in families.items()
         for way, pair in family.pairs().items()
     }
-    return Result({"A13": A13.judge(pairs, shared=True)}, families)
+    return Result(judge(CLAIMS, pairs, shared=True), families)

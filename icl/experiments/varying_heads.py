@@ -9,7 +9,7 @@ from torch import Tensor
 
 from icl import figures, tables
 from icl.checkpoints import Checkpoint
-from icl.claims import AFTER_CHEN, CHEN, Claim, Criterion, Verdict, finding
+from icl.claims import AFTER_CHEN, CHEN, Claim, Criterion, Judged, judge
 from icl.errors import require
 from icl.experiments.comparison import BASELINES, Comparison, advantage, gain, standings
 from icl.experiments.models import (
@@ -95,23 +95,17 @@ CLAIMS = (A1, A8)
 
 
 @dataclass(frozen=True)
-class Result:
+class Result(Judged):
     """The verdicts by claim, and excess risks (M, B) by model and examples per context.
 
     Every model is evaluated at the length that it was trained for, those of equal heads in all
     layers and eight features at all `lengths`. `comparisons` has every task's baselines.
     """
 
-    verdicts: dict[str, Verdict]
     models: dict[str, Checkpoint]
     comparisons: dict[Task, Comparison]
     risks: dict[tuple[str, int], Tensor]
     lengths: tuple[int, ...]
-
-    @property
-    def finding(self) -> tables.Text:
-        """The verdicts, a sentence each."""
-        return finding(self.verdicts.values())
 
     def plot_over_n(self) -> None:
         """Median risks against the number of examples, a panel per depth."""
@@ -201,5 +195,5 @@ def run(contexts: int, longest: int, seed: int) -> Result:
         model.label: (risks[name, model.config.task.n], comparisons[model.config.task].naive)
         for name, model in models.items()
     }
-    verdicts = {"A1": A1.judge(more_heads, shared=True), "A8": A8.judge(beside, shared=True)}
+    verdicts = judge((A1,), more_heads, shared=True) | judge((A8,), beside, shared=True)
     return Result(verdicts, models, comparisons, risks, lengths)

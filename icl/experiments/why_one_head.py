@@ -11,7 +11,7 @@ from torch import Tensor
 
 from icl import figures, tables
 from icl.checkpoints import Checkpoint
-from icl.claims import AFTER_CHEN, Claim, Criterion, Verdict, finding
+from icl.claims import AFTER_CHEN, Claim, Criterion, Judged, judge
 from icl.configuration import USUAL, Configuration, Plan, Split
 from icl.constructions import effective, head_costs, head_norms, leading, merge
 from icl.contexts import draw
@@ -120,14 +120,13 @@ def predicted(cost: Tensor, tick: float, count: int) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Result:
+class Result(Judged):
     """What became of split steps, and what heads cost in models from drawn weights.
 
     `starts` are models before their training. Risks (M, B) and importances are of those that
     started split, by name.
     """
 
-    verdict: Verdict
     starts: dict[str, Transformer]
     models: dict[str, Checkpoint]
     risks: dict[str, Tensor]
@@ -141,7 +140,7 @@ class Result:
         ends = {decay: head_costs(self.models[names[decay]].model)[0] for decay in JUDGED}
         first = (f"{over_seeds(effective(c))} at decay {decay:g}" for decay, c in ends.items())
         return tables.Text(
-            f"{finding([self.verdict])}\n\n**The first layer,** whose 8 heads preprocess, keeps an "
+            f"{super().finding}\n\n**The first layer,** whose 8 heads preprocess, keeps an "
             f"effective number of {'; '.join(first)}."
         )
 
@@ -247,4 +246,4 @@ def run(contexts: int, seed: int) -> Result:
         costs = {decay: steps_of(end.model) for decay, end in ends.items()}
         measured |= {f"{start}, decay {k:g}": (costs[k], costs[0.0]) for k in JUDGED}
     on = Comparison.on(SPARSEST, contexts, seed)
-    return Result(A18.judge(measured), starts, models, risks, importances, on)
+    return Result(judge(CLAIMS, measured), starts, models, risks, importances, on)

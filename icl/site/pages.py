@@ -98,8 +98,10 @@ def models() -> str:
         for name, model in shipped.items()
     ]
     header = ["model", "file", "configuration", "seeds", "steps × contexts", "trained in"]
-    total = sum(model.seconds for model in shipped.values()) / 3600
-    count = sum(len(model.seeds) for model in shipped.values())
+    # Of two files of one configuration, one has all seeds, the other a few along their training.
+    whole = {x.config.hash: x for x in sorted(shipped.values(), key=lambda x: len(x.seeds))}
+    total = sum(model.seconds for model in whole.values()) / 3600
+    count = sum(len(model.seeds) for model in whole.values())
     return "\n\n".join(
         [
             f"All {count} models together took {total:.1f} hours of training.",
