@@ -13,14 +13,14 @@ from icl.claims import CHEN, Claim, Judged, judge
 from icl.errors import require
 from icl.experiments.comparison import Comparison, standings
 from icl.experiments.measures import EVERY_HEAD, MORE_EVEN, ONE_HEAD, rise, steady
-from icl.experiments.models import FULL, trained, workhorse
+from icl.experiments.models import DECAYED, FULL, trained
 from icl.heads import FILLS, Importance, contrast, importance, top_later
 from icl.intervals import AVERAGES, Estimate, over_seeds
 
 PLANS = {
     "workhorse-3": FULL["workhorse-3"],
     "workhorse-5": FULL["workhorse-5"],
-    "workhorse-3-decay": workhorse(8, 8, 8, weight_decay=3e-4),
+    **DECAYED,
     "flagship": FULL["flagship"],
 }
 

@@ -7,7 +7,7 @@ import pandas as pd
 from torch import Tensor
 
 from icl import figures, tables
-from icl.checkpoints import Checkpoint
+from icl.checkpoints import Checkpoint, join, load
 from icl.claims import CHEN, Claim, Criterion, Judged, judge
 from icl.contexts import draw
 from icl.errors import require
@@ -34,7 +34,10 @@ SETTINGS: dict[str, tuple[str, str | None, float]] = {
     "softmax, norm, s = 1, noise 0.5": ("softmax-norm", None, 0.5),
 }
 KNOWN = FULL | SINGLE_HEAD | EQUAL | PRACTICAL | dict(GRID.values())
+# Five more seeds of a model, in a file of their own: five leave its settings undecided.
+MORE = {"workhorse-3": "workhorse-3-more"}
 PLANS = {name: KNOWN[name] for whole, one, _ in SETTINGS.values() for name in (whole, one) if name}
+PLANS |= {more: replace(PLANS[name], seeds=(5, 6, 7, 8, 9)) for name, more in MORE.items()}
 FITTING = 1024  # contexts of stream `tune` that probes are fitted on
 CHOOSING = 512  # that the heads to keep are chosen on
 FEWER = 4  # times, are contexts that are answered token by token
@@ -120,7 +123,8 @@ class Result(Judged):
 def run(contexts: int, seed: int) -> Result:
     """Probe all models on so many evaluation contexts of this seed."""
     require(contexts >= 2, f"contexts={contexts}: allowed are 2 and more")
-    models = {model.name: model for model in trained(PLANS).values()}
+    models = trained({name: plan for name, plan in PLANS.items() if name not in MORE.values()})
+    models |= {name: join(models[name], load(more)) for name, more in MORE.items()}
     pruned = {whole: prunings(models[whole]) for whole, *_ in SETTINGS.values()}
     probes = {
         setting: probed(

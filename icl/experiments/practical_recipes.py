@@ -7,7 +7,7 @@ from icl.configuration import USUAL, Configuration, Plan
 from icl.errors import require
 from icl.experiments.comparison import Comparison
 from icl.experiments.measures import FIRST_LAYER, LATER_LAYERS, Profiled, profiles
-from icl.experiments.models import PRACTICAL, SPARSEST, trained
+from icl.experiments.models import PRACTICAL, SPARSEST, filed, trained
 from icl.transformer import Architecture
 
 QUERIES = 8  # per context
@@ -38,7 +38,7 @@ VARIED = {
         "relu-norm-444-init0.3",
         nearer(4, replace(PLAIN, init_scale=0.3)),
     ),
-    "4 heads, softmax, no norm": ("softmax-444", nearer(4, USED, "softmax", norm=False)),
+    "4 heads, softmax, no norm": filed("softmax-444", nearer(4, USED, "softmax", norm=False)),
     "4 heads, softmax, norm, MLP": ("softmax-norm-mlp", nearer(4, USED, "softmax", mlp=True)),
 }
 SINGLE = "relu-norm-111"

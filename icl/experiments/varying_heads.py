@@ -19,6 +19,7 @@ from icl.experiments.models import (
     FULL,
     SINGLE_HEAD,
     WORKHORSE,
+    filed,
     trained,
     workhorse,
 )
@@ -41,7 +42,7 @@ PLANS = {
     "heads-811": FIRST["heads-811"],
     "heads-181": workhorse(1, 8, 1),
     "heads-118": workhorse(1, 1, 8),
-    **{name: workhorse(h, h, h, n=n) for (h, n), name in OTHER_N.items()},
+    **dict(filed(name, workhorse(h, h, h, n=n)) for (h, n), name in OTHER_N.items()),
     "flagship-1": SINGLE_HEAD["flagship-1"],
     "flagship-811": FIRST["flagship-811"],
     "flagship": FULL["flagship"],

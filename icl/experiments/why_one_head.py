@@ -17,7 +17,7 @@ from icl.constructions import effective, head_costs, head_norms, leading, merge
 from icl.contexts import draw
 from icl.errors import require
 from icl.experiments.comparison import Comparison
-from icl.experiments.models import DENSE, EQUAL, FULL, SPARSEST, trained, workhorse
+from icl.experiments.models import DECAYED, DENSE, EQUAL, FULL, SPARSEST, trained, workhorse
 from icl.heads import Importance, importance, least_first
 from icl.intervals import estimate, over_seeds
 from icl.predictors import excess_risk
@@ -49,7 +49,7 @@ DRAWN = {
     "decay-0.0003-k9-3-14000": workhorse(4, 4, 4, weight_decay=3e-4),
     "decay-0.0006-k9-3-14000": workhorse(4, 4, 4, weight_decay=6e-4),
     "workhorse-3": FULL["workhorse-3"],
-    "workhorse-3-decay": workhorse(8, 8, 8, weight_decay=3e-4),
+    **DECAYED,
 }
 PLANS = SPLIT | DRAWN
 

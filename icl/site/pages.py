@@ -98,10 +98,13 @@ def models() -> str:
         for name, model in shipped.items()
     ]
     header = ["model", "file", "configuration", "seeds", "steps × contexts", "trained in"]
-    # Of two files of one configuration, one has all seeds, the other a few along their training.
-    whole = {x.config.hash: x for x in sorted(shipped.values(), key=lambda x: len(x.seeds))}
-    total = sum(model.seconds for model in whole.values()) / 3600
-    count = sum(len(model.seeds) for model in whole.values())
+    # Some models are in two files, of which one has their weights along the training.
+    each = {
+        (x.config.hash, seed): x.seconds / len(x.seeds)
+        for x in shipped.values()
+        for seed in x.seeds
+    }
+    total, count = sum(each.values()) / 3600, len(each)
     return "\n\n".join(
         [
             f"All {count} models together took {total:.1f} hours of training.",
