@@ -168,8 +168,8 @@ def test_every_planned_model_ships_as_it_is_described():
         assert shipped.curve.shape == (plan.config.recipe.steps // 100, len(shipped.seeds))
 
 
-def test_labels_are_short_and_no_two_models_share_one():
-    labels = [load(name).label for name in catalogue()]
+def test_labels_are_short_and_no_two_configurations_share_one():
+    labels = {load(name).config: load(name).label for name in catalogue()}.values()
     assert len(set(labels)) == len(labels)
     assert max(map(len, labels)) < 90
     assert load("workhorse-3").label == "8-8-8 heads, d = 8"

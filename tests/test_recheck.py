@@ -9,7 +9,8 @@ import torch
 
 from icl.claims import CHEN, NOT_REPRODUCED, REPRODUCED, Claim, Criterion
 from icl.errors import Refused
-from icl.site import pages, recheck
+from icl.experiments import experiments
+from icl.site import chapters, pages, recheck
 
 MADE = Claim("A1", CHEN, "It is so.", (Criterion("gap", lambda x: x, 0.5, "Why."),))
 JUDGES = """
@@ -75,3 +76,12 @@ def test_the_page_says_which_verdicts_and_settings_differ():
     unchecked = pages.rechecked([("c", here)], {})
     assert "not checked" in unchecked
     assert "2 of 2" not in unchecked, "nothing agrees with what was not run"
+
+
+def test_every_verdict_of_the_book_is_the_same_on_five_other_seeds():
+    claims = {claim.id for found in experiments().values() for claim in found.CLAIMS}
+    found = recheck.recorded(chapters.root())
+    assert found.keys() == claims
+    for claim in found.values():
+        assert len(claim["outcome"]) == len(recheck.SEEDS)
+        assert len(set(claim["outcome"].values())) == 1
