@@ -25,6 +25,7 @@ REPEATED = {
         "s4-noise0.5-888-decay0.0001",
         "s4-noise0.5-844-decay0.0001",
         "s4-noise1-888-decay0.0001",
+        "s1-noise0.5-888-d16",
         "s1-noise0.5-88888",
         "heads-1-n16",
         "softmax-444",

@@ -51,7 +51,7 @@ VARIED = {
     "Gaussian weight": MEMBERS["Gaussian"][1],
     "2 layers": ("s1-noise0.5-88", varied(8, 8)),
     "5 layers": filed("s1-noise0.5-88888", varied(8, 8, 8, 8, 8)),
-    "16 features, 64 examples": ("s1-noise0.5-888-d16", varied(**LARGER)),
+    "16 features, 64 examples": filed("s1-noise0.5-888-d16", varied(**LARGER)),
     "16 features, 64 examples, decay": (
         "s1-noise0.5-888-d16-decay0.0001",
         varied(**LARGER, weight_decay=1e-4),
