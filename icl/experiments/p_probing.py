@@ -34,10 +34,10 @@ SETTINGS: dict[str, tuple[str, str | None, float]] = {
     "softmax, norm, s = 1, noise 0.5": ("softmax-norm", None, 0.5),
 }
 KNOWN = FULL | SINGLE_HEAD | EQUAL | PRACTICAL | dict(GRID.values())
-# Five more seeds of a model, in a file of their own: five leave its settings undecided.
+# Fifteen more seeds of a model, in a file of their own: five and ten leave a setting undecided.
 MORE = {"workhorse-3": "workhorse-3-more"}
 PLANS = {name: KNOWN[name] for whole, one, _ in SETTINGS.values() for name in (whole, one) if name}
-PLANS |= {more: replace(PLANS[name], seeds=(5, 6, 7, 8, 9)) for name, more in MORE.items()}
+PLANS |= {more: replace(PLANS[name], seeds=tuple(range(5, 20))) for name, more in MORE.items()}
 FITTING = 1024  # contexts of stream `tune` that probes are fitted on
 CHOOSING = 512  # that the heads to keep are chosen on
 FEWER = 4  # times, are contexts that are answered token by token
