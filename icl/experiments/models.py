@@ -30,7 +30,6 @@ REPEATED = {
         "heads-1-n16",
         "softmax-444",
         "workhorse-3-decay",
-        *(f"s{s}-noise0.5-888-gaussian" for s in (1, 2, 3, 4, 6, 8)),
     },
     20: {
         "s1-noise0.3-844-decay0.0001",
