@@ -26,10 +26,10 @@ REPEATED = {
         "s4-noise0.5-844-decay0.0001",
         "s4-noise1-888-decay0.0001",
         "s1-noise0.5-888-d16",
+        "s1-noise0.5-888-24000-decay0.0001",
         "s1-noise0.5-88888",
         "heads-1-n16",
         "softmax-444",
-        "workhorse-3-decay",
     },
     20: {
         "s1-noise0.3-844-decay0.0001",
@@ -85,7 +85,7 @@ FULL = {
     "flagship": flagship(8, 8, 8),
 }
 # The same with light decay, under which heads die.
-DECAYED = dict([filed("workhorse-3-decay", workhorse(8, 8, 8, weight_decay=3e-4))])
+DECAYED = {"workhorse-3-decay": workhorse(8, 8, 8, weight_decay=3e-4)}
 # The names of models that differ in the number of heads per layer only, by depth.
 BY_HEADS = {
     depth: {h: f"heads-{h}-{depth}" for h in (1, 2, 4)}

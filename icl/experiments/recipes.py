@@ -58,7 +58,7 @@ VARIED = {
     ),
     "1,500 steps": ("s1-noise0.5-888-1500", varied(steps=1_500)),
     "24,000 steps": ("s1-noise0.5-888-24000", varied(steps=24_000)),
-    "24,000 steps, decay": (
+    "24,000 steps, decay": filed(
         "s1-noise0.5-888-24000-decay0.0001",
         varied(steps=24_000, weight_decay=1e-4),
     ),
