@@ -101,7 +101,7 @@ def models() -> str:
     # Some models are in two files, of which one has their weights along the training.
     each = {
         (x.config.hash, seed): x.seconds / len(x.seeds)
-        for x in shipped.values()
+        for x in sorted(shipped.values(), key=lambda x: len(x.seeds))
         for seed in x.seeds
     }
     total, count = sum(each.values()) / 3600, len(each)
