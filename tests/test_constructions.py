@@ -12,15 +12,12 @@ from icl.claims import NOT_REPRODUCED, REPRODUCED, UNDECIDED
 from icl.constructions import (
     correct_digits,
     gradient_descent,
-    head_costs,
-    head_matrices,
-    head_norms,
     layer_errors,
-    least_cost,
     preprocess_then_optimise,
     split_steps,
 )
 from icl.contexts import draw, gram_moments
+from icl.costs import head_costs, head_matrices, head_norms, least_cost
 from icl.descent import GradientDescent, PreprocessedGD
 from icl.errors import Refused
 from icl.experiments import constructions

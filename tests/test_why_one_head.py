@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from icl.claims import NOT_REPRODUCED, REPRODUCED
-from icl.constructions import effective, leading, merge
 from icl.contexts import draw
+from icl.costs import effective, leading, merge, merging_law
 from icl.descent import PreprocessedGD
 from icl.errors import Refused
 from icl.estimators import HEAVY_TAILED
@@ -19,7 +19,6 @@ from icl.experiments.why_one_head import (
     SPLIT,
     STARTS,
     by_decay,
-    predicted,
     steps_of,
 )
 from icl.one_layer import optimal_one_step
@@ -54,7 +53,7 @@ def test_without_decay_they_stay_as_they_are():
 def test_the_law_says_how_fast():
     decay, rate, steps = 1e-2, 0.5, 400
     cost = merge(SHARES, decay, rate, steps)
-    law = predicted(cost[0], rate * decay, steps)
+    law = merging_law(cost[0], rate * decay, steps)
     torch.testing.assert_close(cost / cost.sum(dim=1, keepdim=True), law, rtol=0, atol=0.02)
 
 

@@ -103,7 +103,7 @@ A11 = Claim(
             reached,
             2 / 3,
             "h heads can leave 2h/d of the preprocessed query readable at most. Layers with "
-            "random weights reach 0.2 to 0.35 of it, and one head that takes a gradient step one "
+            "random weights reach 0.16 to 0.3 of it, and one head that takes a gradient step one "
             "half, so above two thirds the layer preprocesses.",
             (-torch.inf, 1.0),
         ),

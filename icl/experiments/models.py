@@ -26,16 +26,21 @@ REPEATED = {
         "s4-noise0.5-844-decay0.0001",
         "s4-noise1-888-decay0.0001",
         "s1-noise0.5-888-d16",
+        "s1-noise0.5-888-d16-decay0.0001",
         "s1-noise0.5-888-24000-decay0.0001",
+        "s1-noise0.5-888-decay0.0003",
         "s1-noise0.5-88888",
-        "heads-1-n16",
         "softmax-444",
+        "workhorse-3-decay",
     },
     20: {
         "s1-noise0.3-844-decay0.0001",
         "s1-noise1-888-decay0.0001",
         "s2-noise1-888",
         "s2-noise1-844-decay0.0001",
+        "heads-1-n16",
+        "split-844-0",
+        "split-844-0.01",
         *(f"{task}-{h}11" for task in ("s1-noise0.5", "s2-noise1") for h in (1, 2, 4, 8, 16)),
     },
 }
@@ -85,7 +90,7 @@ FULL = {
     "flagship": flagship(8, 8, 8),
 }
 # The same with light decay, under which heads die.
-DECAYED = {"workhorse-3-decay": workhorse(8, 8, 8, weight_decay=3e-4)}
+DECAYED = dict([filed("workhorse-3-decay", workhorse(8, 8, 8, weight_decay=3e-4))])
 # The names of models that differ in the number of heads per layer only, by depth.
 BY_HEADS = {
     depth: {h: f"heads-{h}-{depth}" for h in (1, 2, 4)}

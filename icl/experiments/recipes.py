@@ -52,7 +52,7 @@ VARIED = {
     "2 layers": ("s1-noise0.5-88", varied(8, 8)),
     "5 layers": filed("s1-noise0.5-88888", varied(8, 8, 8, 8, 8)),
     "16 features, 64 examples": filed("s1-noise0.5-888-d16", varied(**LARGER)),
-    "16 features, 64 examples, decay": (
+    "16 features, 64 examples, decay": filed(
         "s1-noise0.5-888-d16-decay0.0001",
         varied(**LARGER, weight_decay=1e-4),
     ),
@@ -62,7 +62,7 @@ VARIED = {
         "s1-noise0.5-888-24000-decay0.0001",
         varied(steps=24_000, weight_decay=1e-4),
     ),
-    "decay 0.0003": ("s1-noise0.5-888-decay0.0003", varied(weight_decay=3e-4)),
+    "decay 0.0003": filed("s1-noise0.5-888-decay0.0003", varied(weight_decay=3e-4)),
     "AdamW, decay 0.3": (
         "s1-noise0.5-888-adamw0.3",
         varied(optimiser="adamw", weight_decay=0.3),

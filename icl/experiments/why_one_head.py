@@ -13,11 +13,20 @@ from icl import figures, tables
 from icl.checkpoints import Checkpoint
 from icl.claims import AFTER_CHEN, Claim, Criterion, Judged, judge
 from icl.configuration import USUAL, Configuration, Plan, Split
-from icl.constructions import effective, head_costs, head_norms, leading, merge
 from icl.contexts import draw
+from icl.costs import effective, head_costs, head_norms, leading, merge, merging_law
 from icl.errors import require
 from icl.experiments.comparison import Comparison
-from icl.experiments.models import DECAYED, DENSE, EQUAL, FULL, SPARSEST, trained, workhorse
+from icl.experiments.models import (
+    DECAYED,
+    DENSE,
+    EQUAL,
+    FULL,
+    SPARSEST,
+    filed,
+    trained,
+    workhorse,
+)
 from icl.heads import Importance, importance, least_first
 from icl.intervals import estimate, over_seeds
 from icl.predictors import excess_risk
@@ -27,7 +36,7 @@ from icl.transformer import Architecture, Transformer
 
 DECAYS = (0.0, 1e-4, 1e-3, 3e-3, 1e-2, 3e-2)
 JUDGED = (1e-4, 1e-3, 1e-2)  # decays of the settings that the claim is judged in
-LOOKS = (300, 600, 1_000, 2_000)  # steps after which weights are kept
+LOOKS = (600, 2_000)  # steps after which weights are kept
 # What is split: Algorithm 1, its two steps with the rate of the least mean risk on stream `tune`,
 # and, where nothing is better than one step of gradient descent, that step with its best rate.
 STARTS = {
@@ -35,14 +44,17 @@ STARTS = {
     "one step": (DENSE, Architecture(8, (4,), 9, 10), Split(32 / 42)),
 }
 FILES = {"Algorithm 1": "split-844", "one step": "split-4"}
-SPLIT = {
-    f"{FILES[name]}-{decay:g}": Plan(
-        Configuration(task, model, replace(USUAL["split"], weight_decay=decay), split=start),
-        snapshots=LOOKS,
+SPLIT = dict(
+    filed(
+        f"{FILES[name]}-{decay:g}",
+        Plan(
+            Configuration(task, model, replace(USUAL["split"], weight_decay=decay), split=start),
+            snapshots=LOOKS if decay else (),
+        ),
     )
     for name, (task, model, start) in STARTS.items()
     for decay in DECAYS
-}
+)
 # Models that started from drawn weights, without decay and with more of it.
 DRAWN = {
     "heads-4-3": EQUAL["heads-4-3"],
@@ -84,7 +96,7 @@ A18 = Claim(
             top,
             0.9,
             "A head that takes a fraction α of a step costs as √α. So at nine tenths of the cost "
-            "one head takes all of the step but 1.3 % at most; split at random it has about two "
+            "one head takes all of the step but 1.2 % at most; split at random it has about two "
             "fifths.",
             (0.0, 1.0),
         ),
@@ -104,19 +116,6 @@ def steps_of(model: Transformer) -> Costs:
     """The costs of the heads in layers that take steps: all but a first one that preprocesses."""
     costs = head_costs(model)
     return {f"layer {i}": c for i, c in enumerate(costs, 1) if i > 1 or len(costs) == 1}
-
-
-def predicted(cost: Tensor, tick: float, count: int) -> Tensor:
-    """Shares of cost (count + 1, H) by the chapter's law, from the costs (H,) at first.
-
-    d log c_h / dt = 2 (c_h / c̄ − 1), c̄ = Σ c³ / Σ c², with a tick of time in units of 1 / decay.
-    """
-    costs = [cost]
-    for _ in range(count):
-        mean = cost.pow(3).sum() / cost.square().sum()
-        cost = cost * (2 * tick * (cost / mean - 1)).exp()
-        costs.append(cost)
-    return torch.stack([cost / cost.sum() for cost in costs])
 
 
 @dataclass(frozen=True)
@@ -160,7 +159,7 @@ class Result(Judged):
         """Heads that share A ⊗ B under gradient descent with decay, and the law's shares."""
         decay, rate, shares = 0.02, 0.5, (0.4, 0.3, 0.2, 0.1)
         cost = merge(torch.tensor(shares), decay, rate, 400)
-        times, law = torch.arange(401) * rate * decay, predicted(cost[0], rate * decay, 400)
+        times, law = torch.arange(401) * rate * decay, merging_law(cost[0], rate * decay, 400)
         _, axes = figures.subplots(figsize=(figures.WIDTH, 3.6))
         for head, colour in enumerate(sns.color_palette(figures.MODELS, len(shares))):
             found = cost[:, head] / cost.sum(dim=1)
@@ -177,7 +176,7 @@ class Result(Judged):
         for start in STARTS:
             for decay, name in by_decay(start).items():
                 model, rate = self.models[name], self.models[name].config.recipe.rate
-                for step in model.snapshots if decay else ():
+                for step in model.snapshots:
                     at = decay * sum(map(rate, range(step)))
                     for layer, cost in steps_of(model.at(step)).items():
                         about = {"panel": f"{start}, {layer}", "label": f"decay {decay:g}"}
@@ -243,7 +242,8 @@ def run(contexts: int, seed: int) -> Result:
             importances[name] = importance(models[name].model, batch[: contexts // 4])
         ends = {decay: models[name] for decay, name in by_decay(start).items()}
         starts[start] = split(ends[0.0].config, ends[0.0].seeds)
-        costs = {decay: steps_of(end.model) for decay, end in ends.items()}
-        measured |= {f"{start}, decay {k:g}": (costs[k], costs[0.0]) for k in JUDGED}
+        for decay in JUDGED:
+            pair = (ends[decay], ends[0.0].only(ends[decay].seeds))
+            measured[f"{start}, decay {decay:g}"] = tuple(steps_of(x.model) for x in pair)
     on = Comparison.on(SPARSEST, contexts, seed)
     return Result(judge(CLAIMS, measured), starts, models, risks, importances, on)
