@@ -31,7 +31,6 @@ REPEATED = {
         "s1-noise0.5-888-decay0.0003",
         "s1-noise0.5-88888",
         "softmax-444",
-        "workhorse-3-decay",
     },
     20: {
         "s1-noise0.3-844-decay0.0001",
@@ -39,6 +38,7 @@ REPEATED = {
         "s2-noise1-888",
         "s2-noise1-844-decay0.0001",
         "heads-1-n16",
+        "workhorse-3-decay",
         "split-844-0",
         "split-844-0.01",
         *(f"{task}-{h}11" for task in ("s1-noise0.5", "s2-noise1") for h in (1, 2, 4, 8, 16)),
