@@ -19,6 +19,7 @@ from icl.tables import Text, table
 CHEN = "Chen et al., 2024"
 AFTER_CHEN = "this book, after Chen et al., 2024"  # implied by the paper, not stated in it
 MAHANKALI = "Mahankali et al., 2024"
+OURS = "this book"
 
 MIME = "application/vnd.icl.verdict+json"
 REPRODUCED, CONDITIONAL, NOT_REPRODUCED, UNDECIDED = (
@@ -35,10 +36,10 @@ class Criterion:
     """A statistic that must exceed a threshold, and why the threshold is where it is.
 
     `measure` computes the statistic, from what an experiment measured in one setting to values
-    over seeds, (M,), or to several by the name of the part, such as a layer, that each is for;
-    all of them must exceed the threshold. `statistic` says it in words. `bounds` are the least
-    and the largest value that it can have. If it is a `ratio`, its mean over seeds is geometric,
-    with an interval for its logarithm: seeds can differ by orders of magnitude.
+    over seeds, (M,), or one exact value, (), or to several by the name of the part, such as a
+    layer, that each is for; all of them must exceed the threshold. `statistic` says it in words.
+    `bounds` are the least and the largest value that it can have. If it is a `ratio`, its mean over
+    seeds is geometric, with an interval for its logarithm: seeds can differ by orders of magnitude.
     """
 
     statistic: str
@@ -63,7 +64,7 @@ class Criterion:
         for (name, values), variance in zip(parts.items(), variances, strict=True):
             estimate = over_seeds(values, level, variance)
             estimate = estimate.exp() if self.ratio else estimate.within(*self.bounds)
-            yield name, estimate, len(values)
+            yield name, estimate, values.numel()
 
     def _parts(self, found: Any) -> dict[str, Tensor]:
         """What is averaged over seeds: the statistic or, of a ratio, its logarithm."""

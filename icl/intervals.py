@@ -70,9 +70,11 @@ def over_seeds(values: Tensor, level: float = 0.95, variance: float = 0.0) -> Es
 
     With five or so seeds a bootstrap would be too narrow; Student's interval is the one that
     holds its level for roughly normal values at such counts. `variance` is what the mean varies
-    by for other reasons than its seeds.
+    by for other reasons than its seeds. A single value, (), is exact: its interval is a point.
     """
     x = values.detach().double().cpu().numpy()
+    if x.ndim == 0:
+        return Estimate(*4 * (float(x),))
     require(x.ndim == 1 and len(x) > 1, f"values of shape {x.shape}: at least two seeds are needed")
     half = stdtrit(len(x) - 1, 0.5 + level / 2) * np.sqrt(x.var(ddof=1) / len(x) + variance)
     return Estimate(x.mean(), x.mean() - half, x.mean() + half, float(np.median(x)))

@@ -1,0 +1,51 @@
+"""Signed permutations of features, and predictors averaged over them.
+
+Where features are alike, a context whose features are permuted and change their signs is as likely
+as the context itself. For any predictor ŵ and any such P, Pᵀ ŵ(P context) has the mean risk of ŵ.
+Risks are convex in ŵ, so the average over some P has, in every context, at most the average of
+their risks (Jensen), and in the mean at most that of ŵ.
+"""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from icl.contexts import Contexts
+from icl.errors import require
+from icl.predictors import LinearPredictor
+
+
+def signed_permutations(d: int, count: int, seed: int = 0) -> Tensor:
+    """So many of them, (count, d, d), uniform and independent; the first one changes nothing."""
+    require(count >= 1, f"count={count}: at least one permutation is needed")
+    rng = torch.Generator().manual_seed(seed)
+    orders = torch.rand(count, d, generator=rng).argsort(dim=1)
+    signs = 2 * torch.randint(2, (count, d), generator=rng).double() - 1
+    found = signs[..., None] * torch.eye(d, dtype=torch.float64)[orders]
+    found[0] = torch.eye(d)
+    return found
+
+
+def moved(contexts: Contexts, g: Tensor) -> Contexts:
+    """The contexts with inputs g x and weights g w, for a signed permutation g (d, d)."""
+    whole = torch.block_diag(g, torch.ones(1, 1, dtype=g.dtype))
+    new = {"w": contexts.w @ g.T, "gram": whole @ contexts.gram @ whole.T}
+    if contexts.tokens is not None:
+        new |= {"tokens": contexts.tokens @ whole.T, "queries": contexts.queries @ g.T}
+    return replace(contexts, **new)
+
+
+@dataclass(frozen=True)
+class Symmetrised(LinearPredictor):
+    """The average of gᵀ ŵ(g context) over `count` signed permutations g of the features."""
+
+    predictor: LinearPredictor
+    count: int
+    seed: int = 0
+
+    def weights(self, contexts: Contexts) -> Tensor:
+        """ŵ (..., B, d); it takes `count` times the work of the predictor."""
+        group = signed_permutations(contexts.task.d, self.count, self.seed)
+        total = sum(self.predictor.weights(moved(contexts, g)).double() @ g for g in group)
+        return total / self.count
