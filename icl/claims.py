@@ -36,10 +36,10 @@ class Criterion:
     """A statistic that must exceed a threshold, and why the threshold is where it is.
 
     `measure` computes the statistic, from what an experiment measured in one setting to values
-    over seeds, (M,), or one exact value, (), or to several by the name of the part, such as a
-    layer, that each is for; all of them must exceed the threshold. `statistic` says it in words.
-    `bounds` are the least and the largest value that it can have. If it is a `ratio`, its mean over
-    seeds is geometric, with an interval for its logarithm: seeds can differ by orders of magnitude.
+    over seeds, (M,), or one exact value, (), or to several by the name of the part that each is
+    for; all of them must exceed the threshold. `statistic` says it in words, `bounds` are its least
+    and largest value. The mean over seeds of a `ratio`, which can differ by orders of magnitude, is
+    geometric, with an interval for its logarithm.
     """
 
     statistic: str
@@ -85,9 +85,8 @@ class Claim:
     def judge(self, measured: dict[str, Any], shared: bool = False) -> "Verdict":
         """Judge the claim by what was measured in every setting.
 
-        With `shared`, all seeds were measured on the same contexts, and the tensors that were
-        measured have them on their last axis (see `intervals.without`): the intervals then cover
-        seeds and contexts.
+        With `shared`, all seeds were measured on the same contexts, which tensors have on their
+        last axis (see `intervals.without`): the intervals then cover seeds and contexts.
         """
         require(bool(measured), f"{self.id}: at least one setting is needed")
         return Verdict(
@@ -149,9 +148,8 @@ class Verdict:
         """The settings in which the claim is reproduced, or their number if they are many."""
         found = self.settings
         names = [name for name, decision in found.items() if decision == REPRODUCED]
-        if len(names) > NAMED:
-            return f"{len(names)} of {len(found)} settings"
-        return "; ".join(names)
+        many = f"{len(names)} of {len(found)} settings"
+        return many if len(names) > NAMED else "; ".join(names)
 
     @property
     def headline(self) -> str:
@@ -164,9 +162,13 @@ class Verdict:
         claim, criterion = self.claim, self.deciding
         return (
             f"**{claim.id}, {self.headline}:** “{claim.statement}” The {criterion.statistic} is "
-            f"{self.numbers(criterion)}, {'geometric ' * criterion.ratio}mean over seeds with 95 % "
-            f"interval; needed: above {criterion.threshold:.3g}."
+            f"{self.numbers(criterion)}, {self._kind(criterion, 'with 95 % interval')}; needed: "
+            f"above {criterion.threshold:.3g}."
         )
+
+    def _kind(self, criterion: Criterion, interval: str) -> str:
+        exact = all(f.seeds == 1 for f in self.of(criterion))
+        return "exact" if exact else f"{'geometric ' * criterion.ratio}mean over seeds {interval}"
 
     def numbers(self, criterion: Criterion) -> str:
         """The estimates of one criterion where it is defined; of many, the lowest and highest."""
@@ -196,11 +198,8 @@ class Verdict:
     @property
     def deciding(self) -> Criterion:
         """The criterion that the fewest settings pass; of several, the first."""
-
-        def passing(criterion: Criterion) -> int:
-            return list(_worst(self.of(criterion)).values()).count(REPRODUCED)
-
-        return min(self.claim.criteria, key=passing)
+        passing = {c: [*_worst(self.of(c)).values()].count(REPRODUCED) for c in self.claim.criteria}
+        return min(self.claim.criteria, key=passing.get)
 
     def of(self, criterion: Criterion) -> list[Finding]:
         """The findings of one criterion, one for every setting and part."""
@@ -212,7 +211,7 @@ class Verdict:
     def _repr_mimebundle_(self, **_) -> dict:
         parts = [f"**{self.claim.id}: {self.headline}.** {self.claim.statement}"]
         for criterion in self.claim.criteria:
-            mean = f"{'geometric ' * criterion.ratio}mean over seeds [95 %]"
+            mean = self._kind(criterion, "[95 %]")
             least = f"above {criterion.threshold:.3g}"
             parts.append(f"*Needed: {criterion.statistic}, {least}.* {criterion.reason}")
             rows = [[f.place, f.seeds, f.estimate, f.decision] for f in self.of(criterion)]

@@ -61,7 +61,7 @@ class Estimate:
             value, low, high = (f"{round(x, 3) + 0.0:.3f}" for x in values)  # no −0
         else:
             value, low, high = (f"{x:.1e}" for x in values)
-        text = f"{value} [{low}, {high}]"
+        text = value if self.low == self.high else f"{value} [{low}, {high}]"
         return text.replace("-", "\N{MINUS SIGN}").replace(" ", "\N{NO-BREAK SPACE}")
 
 

@@ -24,8 +24,8 @@ from math import comb, prod
 import numpy as np
 import torch
 
-from icl.polynomials import Monomial, Polynomial, monomials, require_alike
-from icl.tasks import SparseLinear
+from icl.polynomials import Monomial, Polynomial, monomials
+from icl.tasks import SparseLinear, require_alike
 
 Monomials = tuple[Monomial, ...]
 LABEL = -1  # among the ends of entries of G, of which all others are vertices

@@ -30,7 +30,7 @@ from torch import Tensor
 from icl.contexts import Contexts
 from icl.errors import require
 from icl.predictors import LinearPredictor
-from icl.tasks import SparseLinear, Task
+from icl.tasks import require_alike
 
 Edges = tuple[tuple[int, int], ...]
 LARGEST = 5  # degree up to which monomials are listed, 272 in all
@@ -138,12 +138,6 @@ def _parts(m: Monomial) -> list[list[int]]:
     return sorted(map(sorted, parts))
 
 
-def require_alike(task: Task) -> None:
-    """Refuse tasks whose features are not independent, of variance 1 and all alike."""
-    alike = isinstance(task, SparseLinear) and task.prior == () and task.covariance == ()
-    require(alike, f"{task}: allowed are sparse linear tasks whose features are all alike")
-
-
 @dataclass(frozen=True)
 class Polynomial(LinearPredictor):
     """ŵ = Σ c_m m over monomials m, with coefficients c (..., P)."""
@@ -159,6 +153,24 @@ class Polynomial(LinearPredictor):
             for block in blocks
         ]
         return torch.cat(found, dim=-2)
+
+    def without(self, _group: int) -> "Polynomial":
+        """The same: coefficients are no contexts, of which some could be left out."""
+        return self
+
+
+def project(weights: Tensor, of: tuple[Monomial, ...], contexts: Contexts) -> Polynomial:
+    """The combination of monomials nearest to weights ŵ (..., B, d), by least squares.
+
+    Signed permutations leave the distribution of contexts as it is, so over many of them this is
+    the average of gᵀ ŵ(g context) over all g, if that is a polynomial of the degree.
+    """
+    values = evaluate(of, contexts).mT.flatten(0, 1)
+    scale = values.norm(dim=0)
+    values = values / scale
+    wanted = weights.to(values).flatten(-2)
+    found = torch.linalg.solve(values.T @ values, values.T @ wanted.unsqueeze(-1)).squeeze(-1)
+    return Polynomial(of, found / scale)
 
 
 # A graph on its way to a name: the words of the matrix on every edge, of the vectors at vertices.

@@ -1,6 +1,7 @@
 """Tables as Markdown, mostly of data frames: no number is typed by hand."""
 
 import pandas as pd
+from torch import Tensor
 
 from icl.intervals import Estimate
 
@@ -15,9 +16,19 @@ class Text(str):
 
 
 def table(header: list[str], rows: list[list]) -> Text:
-    """A Markdown table."""
-    lines = [header, ["---"] * len(header), *rows]
-    return Text("\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines))
+    """A Markdown table; a bar in a cell stays a bar."""
+    lines = [[str(cell).replace("|", r"\|") for cell in line] for line in (header, *rows)]
+    lines.insert(1, ["---"] * len(header))
+    return Text("\n".join("| " + " | ".join(line) + " |" for line in lines))
+
+
+def ranged(values: Tensor, decimals: int = 2) -> str:
+    """Mean over seeds (M,) and range, without seeds in which there is no value."""
+    found = values[values.isfinite()].round(decimals=decimals) + 0.0  # no −0
+    if not len(found):
+        return "none"
+    mean, low, high = (f"{x:.{decimals}f}" for x in (found.mean(), found.min(), found.max()))
+    return f"{mean} ({low} to {high})".replace("-", "\N{MINUS SIGN}")
 
 
 def show(frame: pd.DataFrame) -> Text:

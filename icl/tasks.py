@@ -97,6 +97,12 @@ class SparseLinear:
         return np.sqrt(self.d / self.s) * weights @ np.linalg.cholesky(self.omega).T
 
 
+def require_alike(task: "Task") -> None:
+    """Refuse tasks whose features are not independent, of variance 1 and all alike."""
+    alike = isinstance(task, SparseLinear) and task.prior == () and task.covariance == ()
+    require(alike, f"{task}: allowed are sparse linear tasks whose features are all alike")
+
+
 def _matrix(given: tuple, d: int) -> np.ndarray:
     if not given:
         return np.eye(d)

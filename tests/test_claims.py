@@ -182,3 +182,13 @@ def test_a_claim_that_is_nowhere_defined_says_so():
 def test_a_claim_without_a_setting_is_refused():
     with pytest.raises(Refused, match="at least one setting"):
         MADE.judge({})
+
+
+def test_an_exact_statistic_is_judged_and_said_to_be_exact():
+    claim = Claim("X1", "no one", "It is so.", (Criterion("value", torch.tensor, 0.5, "Half."),))
+    assert claim.judge({"here": 0.6}).outcome == REPRODUCED
+    verdict = claim.judge({"here": 0.4})
+    assert verdict.outcome == NOT_REPRODUCED
+    assert "0.400 (here), exact; needed: above 0.5" in verdict.sentence
+    text = verdict._repr_mimebundle_()["text/markdown"]
+    assert "| setting | seeds | exact | decision |" in text

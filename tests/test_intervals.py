@@ -179,3 +179,10 @@ def test_the_geometric_mean_is_the_mean_of_logarithms():
     assert found.value == pytest.approx(10)
     assert found.low == pytest.approx(10**logs.low)
     assert found.high == pytest.approx(10**logs.high)
+
+
+def test_an_exact_value_has_no_interval():
+    found = over_seeds(torch.tensor(0.25))
+    assert (found.low, found.value, found.high) == (0.25, 0.25, 0.25)
+    assert str(found) == "0.250"
+    assert "[" in str(over_seeds(torch.tensor([0.25, 0.26])))

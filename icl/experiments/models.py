@@ -31,6 +31,7 @@ REPEATED = {
         "s1-noise0.5-888-decay0.0003",
         "s1-noise0.5-88888",
         "softmax-444",
+        "heads-16-2",
     },
     20: {
         "s1-noise0.3-844-decay0.0001",

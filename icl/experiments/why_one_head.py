@@ -194,9 +194,9 @@ class Result(Judged):
                 found = self.importances[name]
                 about = {"predictor": f"{start}, decay {decay:g}"}
                 about["excess risk [95 %]"] = estimate(self.risks[name])
-                about["least relative rise, layer 1"] = spread(least_first(found) - 1)
+                about["least relative rise, layer 1"] = tables.ranged(least_first(found) - 1)
                 for i, share in enumerate(found.top_share.unbind(dim=1), 1):
-                    about[f"top share of importance, layer {i}"] = spread(share)
+                    about[f"top share of importance, layer {i}"] = tables.ranged(share)
                 rows.append(about)
         return tables.show(pd.DataFrame(rows).fillna(""))
 
@@ -214,14 +214,10 @@ class Result(Judged):
                     "squared norm / cost": norm.sum(dim=1) / cost.sum(dim=1),
                 }
                 about = {"model": model.label, "layer": i}
-                rows.append(about | {name: spread(values) for name, values in columns.items()})
+                rows.append(
+                    about | {name: tables.ranged(values) for name, values in columns.items()}
+                )
         return tables.show(pd.DataFrame(rows))
-
-
-def spread(values: Tensor) -> str:
-    """Mean over seeds (M,) and range, without seeds in which there is no value."""
-    found = values[values.isfinite()].round(decimals=2) + 0.0  # no −0
-    return f"{found.mean():.2f} ({found.min():.2f} to {found.max():.2f})" if len(found) else "none"
 
 
 def by_decay(start: str) -> dict[float, str]:

@@ -1,0 +1,247 @@
+"""What do trained networks compute? Their answers as coefficients of equivariant monomials."""
+
+from dataclasses import dataclass
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from icl import figures, tables
+from icl.checkpoints import Checkpoint
+from icl.claims import OURS, Claim, Criterion, Judged, judge
+from icl.contexts import Contexts, draw
+from icl.errors import require
+from icl.experiments.comparison import Comparison
+from icl.experiments.models import BY_HEADS, EQUAL, WORKHORSE, trained
+from icl.intervals import estimate, over_contexts, over_seeds, trimmed
+from icl.moments import mean_risk, optimum, second_moments
+from icl.polynomials import Polynomial, monomials, project
+from icl.predictors import excess_risk, squared_error
+from icl.symmetry import Symmetrised
+from icl.training import one_thread
+
+DEGREE = 4  # of the answers of two layers
+MONOMIALS = monomials(DEGREE)
+NAMES = [str(m) for m in MONOMIALS]
+SHALLOW = {BY_HEADS[depth][h]: depth for depth, h in ((1, 1), (1, 8), (2, 1), (2, 4), (2, 8))}
+DEEP = {BY_HEADS[depth][h]: depth for depth, h in ((3, 1), (3, 8), (5, 1), (5, 8))}
+MANY = [BY_HEADS[depth][8] for depth in (2, 3, 5)]  # what is averaged over permutations
+PLANS = {name: EQUAL[name] for name in SHALLOW | DEEP}
+FITTING = 8192  # contexts of stream `tune` that coefficients are fitted on
+AVERAGED = (1, 2, 4, 8)  # how many signed permutations
+SHOWN = 10  # monomials in the figure
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A network's risk (M, B), its answers as a polynomial, and what that answers.
+
+    own: the polynomial's risk (M, B). size: the squared length (M, B) of its answers.
+    left: squared distance of the network's answers from them. away: that of the mean polynomial of
+    the other seeds.
+    """
+
+    risk: Tensor
+    polynomial: Polynomial
+    own: Tensor
+    size: Tensor
+    left: Tensor
+    away: Tensor
+
+
+def missed(found: Reading) -> Tensor:
+    """Mean square (M,) of what the polynomial leaves of the answers, as a multiple of the risk."""
+    return trimmed(found.left, dim=-1) / trimmed(found.risk, dim=-1)
+
+
+def agreement(found: Reading) -> Tensor:
+    """What fraction (M,) of a seed's polynomial that of the other seeds explains."""
+    return 1 - trimmed(found.away, dim=-1) / trimmed(found.size, dim=-1)
+
+
+def spread(found: Reading) -> Tensor:
+    """Minus the largest difference (M,) of a term from the mean of the other seeds'.
+
+    Terms are compared by their exact root mean squares, with signs, as shares of the answers'.
+    """
+    term = sizes(found.polynomial)
+    others = (term.sum(dim=0) - term) / (len(term) - 1)
+    return -(term - others).abs().amax(dim=-1) / found.size.mean(dim=-1).sqrt()
+
+
+# Risks (M, B) of a network and of its average over permutations, and Bayes' (B,).
+Averaged = tuple[Tensor, Tensor, Tensor]
+
+
+def closed(found: Averaged) -> Tensor:
+    """What share (M,) of a network's distance to Bayes its average takes away."""
+    network, average, bayes = (trimmed(risk, dim=-1) for risk in found)
+    return (network - average) / (network - bayes)
+
+
+C3 = Claim(
+    "C3",
+    OURS,
+    "All seeds of a network compute the same polynomial.",
+    (
+        Criterion(
+            "fraction of a seed's polynomial that the mean of the other seeds' explains",
+            agreement,
+            0.95,
+            "Less than a twentieth may differ, where two networks that have learned nothing have "
+            "nothing in common.",
+            (-float("inf"), 1.0),
+        ),
+        Criterion(
+            "largest difference of a term from the mean of the other seeds', as a share of the "
+            "answers' root mean square, negated",
+            spread,
+            -0.1,
+            "The same coefficients, and not only nearly the same answers: no term may be larger or "
+            "smaller by a tenth of the answers' size.",
+            (-float("inf"), 0.0),
+        ),
+    ),
+)
+C4 = Claim(
+    "C4",
+    OURS,
+    "What a network misses is mostly asymmetry: an average over signed permutations of the "
+    "features takes away half of its distance to Bayes.",
+    (
+        Criterion(
+            f"share of the distance to Bayes' risk that {AVERAGED[-1]} permutations take away",
+            closed,
+            0.5,
+            "Above one half, most of the distance is asymmetry, which no task asks for.",
+            (-float("inf"), 1.0),
+        ),
+    ),
+)
+CLAIMS = (C3, C4)
+
+
+def read(model: Checkpoint, fitting: Contexts, contexts: Contexts) -> Reading:
+    """Fit the coefficients of a network's answers on some contexts, and judge them on others."""
+    found = project(model.model.weights(fitting), MONOMIALS, fitting)
+    answers, mine = model.model.weights(contexts).double(), found.weights(contexts)
+    others = (mine.sum(dim=0) - mine) / (len(mine) - 1)
+    return Reading(
+        squared_error(answers, contexts),
+        found,
+        squared_error(mine, contexts),
+        mine.square().sum(dim=-1),
+        (answers - mine).square().sum(dim=-1),
+        (others - mine).square().sum(dim=-1),
+    )
+
+
+def sizes(polynomial: Polynomial) -> Tensor:
+    """Root mean squares (..., P) of the terms c_m m, exact."""
+    inner, _ = second_moments(WORKHORSE, MONOMIALS)
+    return polynomial.coefficients * torch.from_numpy(inner).diagonal().sqrt()
+
+
+def needed(polynomial: Polynomial) -> Tensor:
+    """How much the mean risk (..., P) rises without each monomial, the others fitted again: exact.
+
+    To be nearest to the polynomial without m, c becomes c − A⁻¹_m c_m / A⁻¹_mm, with A the second
+    moments of monomials.
+    """
+    inner = torch.from_numpy(second_moments(WORKHORSE, MONOMIALS)[0])
+    scale = inner.diagonal().sqrt()
+    inverse = torch.linalg.inv(inner / scale / scale[:, None]) / scale / scale[:, None]
+    c = polynomial.coefficients
+    without = c[..., None, :] - (c / inverse.diagonal())[..., None] * inverse
+    whole = mean_risk(WORKHORSE, polynomial)[..., None]
+    return mean_risk(WORKHORSE, Polynomial(MONOMIALS, without)) - whole
+
+
+@dataclass(frozen=True)
+class Result(Judged):
+    """Readings of networks by name; risks of averages over permutations, by name and count."""
+
+    models: dict[str, Checkpoint]
+    readings: dict[str, Reading]
+    averages: dict[str, dict[int, Tensor]]
+    comparison: Comparison
+
+    def plot_terms(self) -> None:
+        """The sizes of the largest terms, a dot per seed coloured by its risk; the optimum's."""
+        best = sizes(optimum(WORKHORSE, MONOMIALS))
+        order = best.abs().argsort(descending=True)[:SHOWN]
+        names = [name for name, depth in SHALLOW.items() if depth == 2]
+        size = figures.WIDTH, 0.28 * SHOWN * len(names) + 1.6
+        fig, panels = figures.subplots(len(names), 1, figsize=size, sharex=True)
+        risks = {name: trimmed(self.readings[name].risk, dim=-1) for name in names}
+        known = torch.cat([*risks.values()])
+        look = {"cmap": "viridis", "vmin": known.min(), "vmax": known.max()}
+        for axes, name in zip(panels, names, strict=True):
+            found = sizes(self.readings[name].polynomial)[:, order]
+            for row in range(SHOWN):
+                dots = axes.scatter(found[:, row], [row] * len(found), c=risks[name], **look)
+            axes.plot(best[order], range(SHOWN), "x", color="black", label="optimum of degree 4")
+            axes.set_yticks(range(SHOWN), [NAMES[i] for i in order])
+            axes.invert_yaxis()
+            axes.set_title(self.models[name].label, fontsize=12, loc="left")
+        axes.set_xlabel("root mean square of the term, with its sign")
+        fig.colorbar(dots, ax=panels, label="risk of the network", shrink=0.5)
+        panels[0].legend(fontsize=10)
+
+    def terms(self) -> tables.Text:
+        """By what the polynomial's mean risk rises without a monomial; the most needed ones."""
+        best = needed(optimum(WORKHORSE, MONOMIALS))
+        two = {k: found for k, found in self.readings.items() if SHALLOW.get(k) == 2}
+        rises = {self.models[k].label: needed(found.polynomial) for k, found in two.items()}
+        rows = [
+            {"without": NAMES[i], "optimum of degree 4": f"{best[i]:.4f}"}
+            | {label: tables.ranged(rise[:, i], 4) for label, rise in rises.items()}
+            for i in best.argsort(descending=True)[:SHOWN]
+        ]
+        return tables.show(pd.DataFrame(rows))
+
+    def shares(self) -> tables.Text:
+        """Risks of networks and of their polynomials, and what of the answers these leave."""
+        rows = []
+        for name, found in self.readings.items():
+            left = over_seeds(missed(found), variance=over_contexts(missed, found).item())
+            rows.append(
+                {
+                    "network": self.models[name].label,
+                    "risk": estimate(found.risk),
+                    "risk of its polynomial of degree 4": estimate(found.own),
+                    "what that leaves, per risk": left,
+                }
+            )
+        return tables.show(pd.DataFrame(rows))
+
+    def plot_averages(self) -> None:
+        """Risk of averages over permutations, as multiples of Bayes'."""
+        bayes = trimmed(self.comparison.baselines["Bayes"], dim=-1)
+        rows = [
+            {"panel": "", "label": self.models[name].label, "count": count}
+            | vars(estimate(risk / bayes))
+            for name, found in self.averages.items()
+            for count, risk in found.items()
+        ]
+        figures.curves(pd.DataFrame(rows), "count", "signed permutations", "risk / Bayes'", "xy")
+
+
+@one_thread()
+def run(contexts: int, seed: int) -> Result:
+    """Read networks on so many contexts of this seed; averages are judged on a quarter of them."""
+    require(contexts >= 8, f"contexts={contexts}: allowed are 8 and more")
+    models = trained(PLANS)
+    on = Comparison.on(WORKHORSE, contexts, seed)
+    fitting = draw(WORKHORSE, FITTING, "tune", 1)  # baselines are tuned on seed 0
+    readings = {name: read(model, fitting, on.contexts) for name, model in models.items()}
+    few = on.contexts[: contexts // 4]
+    averages = {
+        name: {k: excess_risk(Symmetrised(models[name].model, k), few) for k in AVERAGED}
+        for name in MANY
+    }
+    bayes = on.baselines["Bayes"][: len(few)]
+    alike = {models[k].label: readings[k] for k in SHALLOW}
+    means = {models[k].label: (averages[k][1], averages[k][AVERAGED[-1]], bayes) for k in MANY}
+    verdicts = judge((C3,), alike, shared=True) | judge((C4,), means, shared=True)
+    return Result(verdicts, models, readings, averages, on)
