@@ -23,6 +23,7 @@ from math import comb, prod
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from icl.polynomials import Monomial, Polynomial, monomials
 from icl.tasks import SparseLinear, require_alike
@@ -211,8 +212,36 @@ def optimum(task: SparseLinear, of: Monomials) -> Polynomial:
     return Polynomial(of, torch.from_numpy(found))
 
 
-def mean_risk(task: SparseLinear, polynomial: Polynomial) -> torch.Tensor:
+def mean_risk(task: SparseLinear, polynomial: Polynomial) -> Tensor:
     """Exact mean excess risk (...) of a polynomial: E|w|² − 2 c·E<φ, w> + c·E<φ, φ'>·c."""
     inner, cross = map(torch.from_numpy, second_moments(task, polynomial.monomials))
     c = polynomial.coefficients
     return task.s - 2 * c @ cross + torch.einsum("...p,pq,...q->...", c, inner, c)
+
+
+def length(task: SparseLinear, polynomial: Polynomial) -> Tensor:
+    """Exact root mean square (...) of a polynomial's answers ŵ."""
+    inner = torch.from_numpy(second_moments(task, polynomial.monomials)[0])
+    c = polynomial.coefficients
+    return torch.einsum("...p,pq,...q->...", c, inner, c).sqrt()
+
+
+def sizes(task: SparseLinear, polynomial: Polynomial) -> Tensor:
+    """Exact root mean squares (..., P) of the terms c_m m, with the signs of c_m."""
+    inner, _ = second_moments(task, polynomial.monomials)
+    return polynomial.coefficients * torch.from_numpy(inner).diagonal().sqrt()
+
+
+def needed(task: SparseLinear, polynomial: Polynomial) -> Tensor:
+    """By how much the mean risk (..., P) rises without each monomial, the others refitted: exact.
+
+    Of all without m the nearest to the polynomial is c − A⁻¹_m c_m / A⁻¹_mm, with A the second
+    moments of monomials: of all changes e with e_m = −c_m it has the least eᵀ A e.
+    """
+    inner = torch.from_numpy(second_moments(task, polynomial.monomials)[0])
+    scale = inner.diagonal().sqrt()
+    inverse = torch.linalg.inv(inner / scale / scale[:, None]) / scale / scale[:, None]
+    c = polynomial.coefficients
+    without = c[..., None, :] - (c / inverse.diagonal())[..., None] * inverse
+    rest = Polynomial(polynomial.monomials, without)
+    return mean_risk(task, rest) - mean_risk(task, polynomial)[..., None]

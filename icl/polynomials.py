@@ -22,7 +22,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from itertools import groupby, permutations
+from itertools import permutations
 
 import torch
 from torch import Tensor
@@ -173,36 +173,35 @@ def project(weights: Tensor, of: tuple[Monomial, ...], contexts: Contexts) -> Po
     return Polynomial(of, found / scale)
 
 
-# A graph on its way to a name: the words of the matrix on every edge, of the vectors at vertices.
-_Edge = tuple[int, int, tuple[str, ...]]
+_Edge = tuple[int, int, int]  # of a graph on its way to a name: its ends, and a power of C
 _SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def _named(m: Monomial) -> str:
-    """Its name in products of matrices, entrywise ones (∘), traces and sums.
+    """Its name in powers of C, entrywise products (∘), traces and sums.
 
     Edges are taken together until the free index alone is left: two in series are a product of
     matrices, a loop is a diagonal, and all that leads from a vertex to another an entrywise product
-    that is applied to what stands at its end. It is enough up to degree 5.
+    that is applied to what stands at its end, or to a vector of ones. It is enough up to degree 5.
     """
     vectors = {v: ["r̂"] * m.halves.count(v) for v in m.vertices}
-    edges: list[_Edge] = [(a, b, ("C",)) for a, b in m.edges]
+    edges: list[_Edge] = [(a, b, 1) for a, b in m.edges]
     scalars = ["q"] * m.power
     while len(vectors) > 1 or edges:
-        for a, b, words in [edge for edge in edges if edge[0] == edge[1]]:
-            edges.remove((a, b, words))
-            vectors[a].append(f"diag({_product(words)})")
+        for loop in [edge for edge in edges if edge[0] == edge[1]]:
+            edges.remove(loop)
+            vectors[loop[0]].append(f"diag({_power('C', loop[2])})")
         for v in sorted(list(vectors)[1:], key=lambda v: bool(vectors[v])):
-            mine = [_from(v, edge) for edge in edges if v in edge[:2]]
+            mine = [(a + b - v, power) for a, b, power in edges if v in (a, b)]
             rest = [edge for edge in edges if v not in edge[:2]]
             ends = {end for end, _ in mine}
             if len(mine) == 2 and not vectors[v]:
                 (a, first), (b, second) = mine
-                edges = [*rest, (a, b, first[::-1] + second)]
+                edges = [*rest, (a, b, first + second)]
             elif not mine:
                 scalars.append(_total(vectors[v]))
             elif len(ends) == 1:
-                matrix = "∘".join(sorted(_product(words[::-1]) for _, words in mine))
+                matrix = "∘".join(sorted(_power("C", power) for _, power in mine))
                 matrix = f"({matrix})" if len(mine) > 1 else matrix
                 vectors[ends.pop()].append(f"{matrix} {_entrywise(vectors[v])}")
                 edges = rest
@@ -214,27 +213,17 @@ def _named(m: Monomial) -> str:
     return " ".join([*factors, _entrywise(vectors[0])])
 
 
-def _from(v: int, edge: _Edge) -> tuple[int, tuple[str, ...]]:
-    """The other end of an edge at v, and its words on the way there."""
-    a, b, words = edge
-    return (b, words) if a == v else (a, words[::-1])
-
-
 def _power(symbol: str, count: int) -> str:
-    return symbol + str(count).translate(_SUPERSCRIPTS) * (count > 1)
-
-
-def _product(words: Sequence[str]) -> str:
-    return "".join(_power(word, len(list(same))) for word, same in groupby(words))
+    if count == 1:
+        return symbol
+    base = symbol if len(symbol) <= 2 or symbol.endswith(")") else f"({symbol})"
+    return base + str(count).translate(_SUPERSCRIPTS)
 
 
 def _entrywise(vectors: list[str]) -> str:
     counts = Counter(sorted(vectors, key=lambda x: (len(x), x)))
-    found = [
-        _power(x if x == "r̂" or x.endswith(")") else f"({x})", n) if n > 1 else x
-        for x, n in counts.items()
-    ]
-    return found[0] if len(found) == 1 else f"({' ∘ '.join(found)})"
+    found = [_power(*item) for item in counts.items()]
+    return " ∘ ".join(found or ["1"]) if len(found) < 2 else f"({' ∘ '.join(found)})"
 
 
 def _total(vectors: list[str]) -> str:

@@ -105,9 +105,12 @@ def test_what_they_are_called_is_what_they_compute():
         "(r̂ ∘ (C∘C) diag(C))": r * times(c**2, diagonal),
         "Σ(r̂ ∘ C r̂) r̂": (r * times(c, r)).sum(dim=1)[:, None] * r,
         "(r̂ ∘ diag(C³))": r * (square @ c).diagonal(dim1=1, dim2=2),
+        "(r̂ ∘ (C∘C∘C∘C) 1)": r * (c**4).sum(dim=2),
+        "Σ(C∘C∘C∘C) 1 r̂": r * (c**4).sum(dim=(1, 2))[:, None],
+        "(Σdiag(C)²)² r̂": r * diagonal.square().sum(dim=1, keepdim=True) ** 2,
     }
-    by_name = {str(m): m for m in monomials(4)}
-    assert len({str(m) for m in monomials(5)}) == 272
+    by_name = {str(m): m for m in monomials(5)}
+    assert len(by_name) == 272
     for name, value in expected.items():
         torch.testing.assert_close(evaluate([by_name[name]], contexts)[:, 0], value, msg=name)
 

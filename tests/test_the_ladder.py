@@ -12,6 +12,7 @@ from icl.experiments.the_ladder import (
     C2,
     DEGREES,
     PLANS,
+    REACH,
     dense,
     least,
     owed,
@@ -55,6 +56,10 @@ def test_no_step_is_better_than_the_best_of_its_degree():
     assert mean_risk(WORKHORSE, worse) > risks[2]
 
 
+def test_the_degree_of_so_many_layers():
+    assert {layers: (3**layers - 1) // 2 for layers in REACH} == REACH
+
+
 def test_networks_are_measured_by_the_least_risk():
     floor = torch.full((40,), 0.2)
     risk = torch.tensor([[0.2], [0.25], [0.4]]) * torch.ones(40)
@@ -75,5 +80,10 @@ def test_random_networks_are_far_from_it():
 def test_the_chapter_runs_and_refuses_too_few_contexts():
     found = run(40, 1)
     assert found.verdicts.keys() == {"C1", "C2"}
+    contexts = draw(WORKHORSE, 40, "evaluate", 1)
+    for name, floor in found.floors.items():
+        layers = len(PLANS[name].config.architecture.heads)
+        best = optimum(WORKHORSE, monomials({1: 1, 2: 4}[layers]))
+        torch.testing.assert_close(floor, excess_risk(best, contexts))
     with pytest.raises(Refused, match="contexts=1: allowed are 2 and more"):
         run(1, 1)

@@ -41,7 +41,7 @@ MORE = dict(
 )
 DEEP = {name: EQUAL[name] for name in BY_HEADS[2].values()} | MORE
 PLANS = {name: EQUAL[name] for name in BY_HEADS[1].values()} | DEEP
-# The least degree of ŵ that so many layers of linear attention can all have: (3^L − 1) / 2.
+# The degree of ŵ by layers of linear attention: (3^L − 1) / 2.
 REACH = {1: 1, 2: 4}
 KINDS = {"sphere": "sphere", "Gaussian": "gaussian"}
 SETTINGS = {
