@@ -61,8 +61,15 @@ class Estimate:
             value, low, high = (f"{round(x, 3) + 0.0:.3f}" for x in values)  # no −0
         else:
             value, low, high = (f"{x:.1e}" for x in values)
-        text = value if self.low == self.high else f"{value} [{low}, {high}]"
+        text = f"{value} [{low}, {high}]"
         return text.replace("-", "\N{MINUS SIGN}").replace(" ", "\N{NO-BREAK SPACE}")
+
+
+class Exact(Estimate):
+    """A value that is known: its interval is a point, and it is shown without."""
+
+    def __str__(self) -> str:
+        return super().__str__().partition("\N{NO-BREAK SPACE}")[0]
 
 
 def over_seeds(values: Tensor, level: float = 0.95, variance: float = 0.0) -> Estimate:
@@ -74,7 +81,7 @@ def over_seeds(values: Tensor, level: float = 0.95, variance: float = 0.0) -> Es
     """
     x = values.detach().double().cpu().numpy()
     if x.ndim == 0:
-        return Estimate(*4 * (float(x),))
+        return Exact(*4 * (float(x),))
     require(x.ndim == 1 and len(x) > 1, f"values of shape {x.shape}: at least two seeds are needed")
     half = stdtrit(len(x) - 1, 0.5 + level / 2) * np.sqrt(x.var(ddof=1) / len(x) + variance)
     return Estimate(x.mean(), x.mean() - half, x.mean() + half, float(np.median(x)))

@@ -185,4 +185,4 @@ def test_an_exact_value_has_no_interval():
     found = over_seeds(torch.tensor(0.25))
     assert (found.low, found.value, found.high) == (0.25, 0.25, 0.25)
     assert str(found) == "0.250"
-    assert "[" in str(over_seeds(torch.tensor([0.25, 0.26])))
+    assert "[" in str(over_seeds(torch.tensor([0.25, 0.25])))
