@@ -118,7 +118,7 @@ C4 = Claim(
             "share of the distance to Bayes' risk that an average over all permutations takes away",
             closed,
             0.5,
-            f"Above one half, most of the distance is asymmetry, which no task asks for. What all "
+            "Above one half, most of the distance is asymmetry, which no task asks for. What all "
             f"would take away follows from {AVERAGED[-1]}: an average over k leaves a k-th of what "
             "differs.",
             (-float("inf"), 1.0),
