@@ -6,16 +6,22 @@ import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 
+import torch
+
 from icl.errors import choose, require
 from icl.tasks import Nonlinear, SparseLinear, Task
 from icl.transformer import Architecture
 
 OPTIMISERS = {"adam": "Adam", "adamw": "AdamW", "sgd": "SGD"}
 CHOICES = ("importance", "random")
+PRECISIONS = {"single": torch.float32, "double": torch.float64}
 
 # Settings that came after files had been written, and what a file without them means. These are
 # facts of the past: they never follow a default, and a value like these leaves a hash as it was.
-ADDED = {"architecture": {"norm": False, "mlp": False}, "recipe": {"lengths": ()}}
+ADDED = {
+    "architecture": {"norm": False, "mlp": False},
+    "recipe": {"lengths": (), "precision": "single"},
+}
 
 
 @dataclass(frozen=True)
@@ -26,6 +32,8 @@ class Recipe:
     the weights instead. `sgd` has betas[0] for its momentum. `warmup` is a fraction of the
     steps. `init_scale` s starts every weight at N(0, s²/fan_in). `lengths` (low, high) draws
     the number of examples of every batch uniformly from that range; () takes the task's.
+    `precision` is that of weights and losses in training: deep models with few heads meet contexts
+    whose loss is beyond single precision.
     """
 
     steps: int = 14_000
@@ -38,6 +46,7 @@ class Recipe:
     clip: float = 1.0
     init_scale: float = 0.3
     lengths: tuple[int, ...] = ()
+    precision: str = "single"
 
     def __post_init__(self):
         for name in ("lr", "warmup", "weight_decay", "clip", "init_scale"):
@@ -45,6 +54,7 @@ class Recipe:
         object.__setattr__(self, "betas", tuple(map(float, self.betas)))
         object.__setattr__(self, "lengths", tuple(self.lengths))
         choose("optimiser", self.optimiser, OPTIMISERS)
+        choose("precision", self.precision, PRECISIONS)
         require(self.steps >= 1, f"steps={self.steps}: at least one step is needed")
         require(self.batch >= 1, f"batch={self.batch}: at least one context is needed")
         require(0 <= self.warmup < 1, f"warmup={self.warmup}: a fraction in [0, 1) is needed")
@@ -80,6 +90,7 @@ class Recipe:
             "betas": "betas {:g} and {:g}".format(*self.betas),
             "clip": f"gradients clipped at {self.clip:g}",
             "lengths": "trained at n = " + " to ".join(map(str, self.lengths)),
+            "precision": f"{self.precision} precision",
         }
         kin = [usual for usual in USUAL.values() if usual.optimiser in ("adam", self.optimiser)]
         unlike = (

@@ -7,7 +7,7 @@ from functools import cache
 import torch
 
 from icl.checkpoints import load
-from icl.configuration import Configuration, Start
+from icl.configuration import PRECISIONS, Configuration, Start
 from icl.constructions import split_steps
 from icl.contexts import draw
 from icl.errors import require
@@ -26,7 +26,7 @@ def begin(config: Configuration, seeds: tuple[int, ...], device: str = "cpu") ->
         model = split(config, seeds)
     else:
         model = fresh(config, seeds)
-    return Trainer(config, seeds, model.to(device))
+    return Trainer(config, seeds, model.to(device, PRECISIONS[config.recipe.precision]))
 
 
 def fresh(config: Configuration, seeds: tuple[int, ...]) -> Transformer:

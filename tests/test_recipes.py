@@ -10,7 +10,7 @@ from icl.experiments import recipes
 from icl.experiments.comparison import Comparison
 from icl.experiments.measures import Profile, profiles
 from icl.experiments.models import ALONE, GRID, KINDS
-from icl.experiments.recipes import A2R, A3R, BASE, SINGLE, VARIED, Result, measured, run, varied
+from icl.experiments.recipes import A2R, A3R, BASE, SINGLE, VARIED, measured, run, varied
 from icl.heads import Importance
 from icl.predictors import excess_risk
 from icl.starts import fresh
@@ -93,11 +93,6 @@ def test_the_bar_is_ridge_or_one_head_whichever_is_better():
     worse = Comparison(on.contexts, on.baselines | {"ridge": 100 + on.baselines["ridge"]})
     expected = excess_risk(alone, on.contexts).mean(dim=0)
     assert torch.allclose(profiles(many, alone, worse)["a"].bar, expected)
-
-
-def test_the_finding_names_models_that_did_not_train():
-    result = Result({}, {}, {}, {"good": 1.0, "poor": 0.4, "dead": 0.0})
-    assert "**Did not train** in any seed: dead." in result.finding
 
 
 def test_values_that_make_no_sense_are_refused():

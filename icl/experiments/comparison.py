@@ -22,7 +22,6 @@ from icl.transformer import LinearTransformer
 
 REFERENCES = ("ridge", "lasso", "Bayes")  # what bounds a good answer
 BASELINES = ("GD", *REFERENCES)
-LEARNED = 0.05  # by what fraction a risk must be below that of answering zero
 
 
 def better_naive(risks: dict[str, Tensor]) -> Tensor:
@@ -159,14 +158,6 @@ def standings(models: dict[str, Checkpoint], comparisons: dict[str, Comparison])
             above = estimate(risk).value / estimate(comparison.baselines["Bayes"]).value
             add(models[name].label, comparison, risk, f"× {above:.2f}" if above < 1e4 else "")
     return pd.DataFrame(rows)
-
-
-def learned(risk: Tensor, zero: Tensor) -> Tensor:
-    """Which models' risks (M, B) are at least a twentieth below that of answering zero, (M,).
-
-    A model of which this does not hold did not train: it is named so and judged nowhere.
-    """
-    return reduction(risk, zero) > LEARNED
 
 
 @dataclass(frozen=True)

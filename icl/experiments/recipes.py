@@ -1,27 +1,13 @@
 """Do heads divide the work if a model is trained differently? Contexts, sizes and recipes."""
 
-from dataclasses import dataclass, replace
-from itertools import product
+from dataclasses import replace
 
-import pandas as pd
-import seaborn as sns
-
-from icl import figures, tables
 from icl.claims import CHEN, Claim, judge
 from icl.configuration import USUAL, Configuration, Plan
 from icl.errors import require
-from icl.experiments.comparison import Comparison, learned
-from icl.experiments.measures import (
-    FIRST_LAYER,
-    LATER_LAYERS,
-    Profile,
-    Profiled,
-    profiles,
-    steady,
-)
-from icl.experiments.models import ALONE, EQUAL, GRID, MEMBERS, filed, trained, workhorse
-from icl.heads import Importance, importance
-from icl.intervals import trimmed
+from icl.experiments.comparison import Comparison
+from icl.experiments.measures import FIRST_LAYER, LATER_LAYERS, Profile, Profiled, profiles
+from icl.experiments.models import ALONE, GRID, MEMBERS, filed, trained
 from icl.transformer import Architecture, Transformer
 
 # The sparsest task, on which no first-layer head can be spared; one setting at a time is changed.
@@ -80,23 +66,7 @@ SINGLE = dict(
         ("s1-noise0.5-111-d16", varied(1, 1, 1, **LARGER)),
     ]
 )
-# At s = 2 and noise 1, trained for longer: four heads per layer, one or more settings changed.
-CHART = {name: EQUAL[name] for name in ("heads-4-2", "heads-4-3", "heads-4-5")}
-CHART |= {
-    f"decay-{w:g}-k{k}-{depth}-{steps}": workhorse(
-        *[4] * depth, d_head=k, weight_decay=w, steps=steps
-    )
-    for w, k, depth, steps in (
-        (0.0, 4, 3, 14_000),
-        *product((3e-4, 6e-4, 1e-3), (9,), (3,), (14_000,)),
-        *product((0.0, 3e-4), (9,), (3,), (3_500,)),
-        (1e-3, 9, 5, 14_000),
-    )
-}
-OTHERS = {f"sgd-{w:g}": vars(USUAL["sgd"]) | {"weight_decay": w} for w in (0.0, 3e-5, 1e-4)}
-OTHERS |= {"init-1": {"init_scale": 1.0}, "adamw-0.3": {"optimiser": "adamw", "weight_decay": 0.3}}
-CHART |= {name: workhorse(4, 4, 4, **recipe) for name, recipe in OTHERS.items()}
-PLANS = dict(VARIED.values()) | SINGLE | CHART
+PLANS = dict(VARIED.values()) | SINGLE
 
 A2R = Claim(
     "A2r",
@@ -113,46 +83,6 @@ A3R = Claim(
 CLAIMS = (A2R, A3R)
 
 
-@dataclass(frozen=True)
-class Result(Profiled):
-    """Beside the profiles, a chart of models trained for longer.
-
-    chart: importance, by label, in the seeds that learned. trained: the share of seeds that did.
-    """
-
-    chart: dict[str, Importance]
-    trained: dict[str, float]
-
-    @property
-    def finding(self) -> tables.Text:
-        """A sentence per verdict, and the models of the chart that did not train."""
-        dead = "; ".join(label for label, share in self.trained.items() if share == 0)
-        return tables.Text(f"{super().finding}\n\n**Did not train** in any seed: {dead or 'none'}.")
-
-    def plot_chart(self) -> None:
-        """The top share of every layer and the risk, means over seeds; a row per recipe."""
-        risks = {k: trimmed(i.full, dim=-1).mean().item() for k, i in self.chart.items()}
-        order = sorted(self.chart, key=risks.get)
-        short = [
-            label.replace(" heads", "").replace(", d = 8", "")
-            + f" ({self.trained[label]:.0%} of seeds)" * (self.trained[label] < 1)
-            for label in order
-        ]
-        tops = [(100 * self.chart[k].top_share.nanmean(dim=0)).tolist() for k in order]
-        tops = pd.DataFrame(tops, index=short).rename(columns=lambda i: i + 1)
-        size, ratios = (figures.WIDTH, 0.3 * len(order) + 0.8), (tops.shape[1], 1)
-        _, (left, right) = figures.subplots(1, 2, figsize=size, width_ratios=ratios)
-        look = {"annot": True, "cbar": False, "linewidths": 1, "annot_kws": {"size": 9}}
-        sns.heatmap(tops, ax=left, vmin=0, vmax=100, cmap="rocket_r", fmt=".0f", **look)
-        risks = pd.DataFrame({"risk": [risks[label] for label in order]})
-        sns.heatmap(risks, ax=right, cmap="crest", fmt=".2f", yticklabels=False, **look)
-        left.tick_params(axis="y", rotation=0, labelsize=10)
-        left.set(ylabel="heads of every layer; d = 8", title="layer")
-        for axes in (left, right):
-            axes.grid(visible=False)
-            axes.tick_params(axis="x", labelbottom=False, labeltop=True)
-
-
 def measured(models: dict[str, Transformer], contexts: int, seed: int) -> dict[str, Profile]:
     """Profiles of the models by what was varied, each on contexts of its own task."""
     alone = {plan.config.task: name for name, plan in SINGLE.items()}
@@ -165,18 +95,9 @@ def measured(models: dict[str, Transformer], contexts: int, seed: int) -> dict[s
     return {what: found[what] for what in VARIED}
 
 
-def run(contexts: int, seed: int) -> Result:
+def run(contexts: int, seed: int) -> Profiled:
     """Measure risks on so many contexts of this seed, and importances on a quarter of them."""
     require(contexts >= 2, f"contexts={contexts}: allowed are 2 and more")
-    models = {model.name: model for model in trained(PLANS).values()}
-    found = measured({name: model.model for name, model in models.items()}, contexts, seed)
-    on = Comparison.on(EQUAL["heads-4-3"].config.task, contexts, seed)
-    few = on.contexts[: max(2, contexts // 4)]
-    chart = {models[name].label: importance(steady(models[name].model), few) for name in CHART}
-    fit = {k: learned(x.full, on.zero[: len(few)]) for k, x in chart.items()}
-    return Result(
-        judge(CLAIMS, found, shared=True),
-        found,
-        {k: x.only(fit[k]) for k, x in chart.items() if fit[k].any()},
-        {k: which.double().mean().item() for k, which in fit.items()},
-    )
+    models = {model.name: model.model for model in trained(PLANS).values()}
+    found = measured(models, contexts, seed)
+    return Profiled(judge(CLAIMS, found, shared=True), found)
