@@ -36,6 +36,19 @@ def moved(contexts: Contexts, g: Tensor) -> Contexts:
     return replace(contexts, **new)
 
 
+def averages(
+    predictor: LinearPredictor, contexts: Contexts, counts: tuple[int, ...], seed: int = 0
+) -> dict[int, Tensor]:
+    """Means of gᵀ ŵ(g context), (..., B, d), over the first so many signed permutations g."""
+    found, total = {}, 0.0
+    group = signed_permutations(contexts.task.d, max(counts), seed)
+    for count, g in enumerate(group, 1):
+        total = total + predictor.weights(moved(contexts, g)).double() @ g
+        if count in counts:
+            found[count] = total / count
+    return found
+
+
 @dataclass(frozen=True)
 class Symmetrised(LinearPredictor):
     """The average of gᵀ ŵ(g context) over `count` signed permutations g of the features."""
@@ -46,6 +59,4 @@ class Symmetrised(LinearPredictor):
 
     def weights(self, contexts: Contexts) -> Tensor:
         """ŵ (..., B, d); it takes `count` times the work of the predictor."""
-        group = signed_permutations(contexts.task.d, self.count, self.seed)
-        total = sum(self.predictor.weights(moved(contexts, g)).double() @ g for g in group)
-        return total / self.count
+        return averages(self.predictor, contexts, (self.count,), self.seed)[self.count]

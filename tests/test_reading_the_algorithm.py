@@ -8,11 +8,13 @@ import torch
 from icl.claims import NOT_REPRODUCED, REPRODUCED
 from icl.contexts import draw
 from icl.errors import Refused
+from icl.experiments.comparison import Comparison
 from icl.experiments.models import WORKHORSE
 from icl.experiments.reading_the_algorithm import (
     AVERAGED,
     C3,
     C4,
+    JUDGED,
     MANY,
     MONOMIALS,
     NAMES,
@@ -143,7 +145,7 @@ def test_averages_tell_what_all_permutations_would_take_away():
     uneven = Uneven(Polynomial(MONOMIALS, best.coefficients[None]), 0.3)
     risks = [
         torch.stack([excess_risk(Symmetrised(uneven, k, seed), contexts)[0] for seed in range(20)])
-        for k in (1, AVERAGED[-1])
+        for k in (1, JUDGED)
     ]
     base = excess_risk(best, contexts).mean()
     assert (risks[0].mean() - base).item() == pytest.approx(0.09, rel=0.1)
@@ -161,8 +163,11 @@ def test_the_chapter_runs_and_refuses_too_few_contexts():
     found = run(80, 1)
     assert found.verdicts.keys() == {"C3", "C4"}
     for name, finding in zip(MANY, found.verdicts["C4"].findings, strict=True):
-        risks, bayes = found.averages[name], found.comparison.baselines["Bayes"][:20]
-        value = closed((risks[1], risks[8], bayes)).mean().item()
-        assert finding.estimate.value == pytest.approx(value)
-    with pytest.raises(Refused, match="contexts=7: allowed are 8 and more"):
-        run(7, 1)
+        on, model = Comparison.on(WORKHORSE, 80, 1), found.models[name].model
+        risks = [excess_risk(x, on.contexts[:20]) for x in (model, Symmetrised(model, 8))]
+        value = closed((*risks, on.baselines["Bayes"][:20])).mean().item()
+        assert finding.estimate.value == pytest.approx(value, rel=1e-4)
+        assert tuple(found.averages[name]) == AVERAGED
+        torch.testing.assert_close(found.averages[name][1], risks[0][:, :2].double())
+    with pytest.raises(Refused, match="contexts=63: allowed are 64 and more"):
+        run(63, 1)

@@ -9,7 +9,7 @@ from icl.errors import Refused
 from icl.experiments.models import EQUAL
 from icl.predictors import excess_risk
 from icl.starts import fresh
-from icl.symmetry import Symmetrised, moved, signed_permutations
+from icl.symmetry import Symmetrised, averages, moved, signed_permutations
 
 PLAN = EQUAL["heads-8-2"]
 CONTEXTS = draw(PLAN.config.task, 50, "evaluate", 1)
@@ -56,3 +56,6 @@ def test_an_average_has_at_most_the_average_of_the_risks():
     torch.testing.assert_close(
         Symmetrised(model, 1).weights(CONTEXTS), model.weights(CONTEXTS).double()
     )
+    both = averages(model, CONTEXTS, (1, 4))
+    assert tuple(both) == (1, 4)
+    torch.testing.assert_close(both[4], Symmetrised(model, 4).weights(CONTEXTS))

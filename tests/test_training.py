@@ -123,7 +123,8 @@ def test_a_foreign_or_damaged_state_is_refused(tmp_path):
 
 def test_a_loss_beyond_single_precision_is_within_double():
     """Large initial weights overflow with four layers, whose answers have degree 81."""
-    config = Configuration(SMALL.task, Architecture(4, (1,) * 4, 5, 8), Recipe(2, 8, init_scale=2.5))
+    deep = Architecture(4, (1,) * 4, 5, 8)
+    config = Configuration(SMALL.task, deep, Recipe(2, 8, init_scale=2.5))
     with pytest.raises(Failed, match="not finite"):
         train(config, (0, 1))
     double = replace(config, recipe=replace(config.recipe, precision="double"))

@@ -17,7 +17,7 @@ from icl.intervals import estimate, over_contexts, over_seeds, trimmed
 from icl.moments import length, needed, optimum, sizes
 from icl.polynomials import Polynomial, monomials, project
 from icl.predictors import excess_risk, squared_error
-from icl.symmetry import Symmetrised
+from icl.symmetry import Symmetrised, averages
 from icl.training import one_thread
 
 DEGREE = 4  # of the answers of two layers
@@ -28,7 +28,8 @@ DEEP = {BY_HEADS[depth][h]: depth for depth, h in ((3, 1), (3, 8), (5, 1), (5, 8
 MANY = [BY_HEADS[depth][8] for depth in (2, 3, 5)]  # what is averaged over permutations
 PLANS = {name: EQUAL[name] for name in SHALLOW | DEEP}
 FITTING = 16_384  # contexts of stream `tune` that coefficients are fitted on
-AVERAGED = (1, 2, 4, 8)  # how many signed permutations
+JUDGED = 8  # signed permutations that the claim is judged on
+AVERAGED = (1, 2, 8, 32, 128)  # and that are shown, on fewer contexts
 SHOWN = 10  # monomials in the figure
 
 
@@ -80,8 +81,7 @@ def closed(found: Averaged) -> Tensor:
     takes away is what all together would.
     """
     network, average, bayes = (trimmed(risk, dim=-1) for risk in found)
-    count = AVERAGED[-1]
-    return count / (count - 1) * (network - average) / (network - bayes)
+    return JUDGED / (JUDGED - 1) * (network - average) / (network - bayes)
 
 
 C3 = Claim(
@@ -119,7 +119,7 @@ C4 = Claim(
             closed,
             0.5,
             "Above one half, most of the distance is asymmetry, which no task asks for. What all "
-            f"would take away follows from {AVERAGED[-1]}: an average over k leaves a k-th of what "
+            f"would take away follows from {JUDGED}: an average over k leaves a k-th of what "
             "differs.",
             (-float("inf"), 1.0),
         ),
@@ -145,12 +145,15 @@ def read(model: Checkpoint, fitting: Contexts, contexts: Contexts) -> Reading:
 
 @dataclass(frozen=True)
 class Result(Judged):
-    """Readings of networks by name; risks of averages over permutations, by name and count."""
+    """Readings of networks by name; risks of averages over permutations, by name and count.
+
+    bayes: (B,) Bayes' risk on the contexts of these averages.
+    """
 
     models: dict[str, Checkpoint]
     readings: dict[str, Reading]
     averages: dict[str, dict[int, Tensor]]
-    comparison: Comparison
+    bayes: Tensor
 
     def plot_terms(self) -> None:
         """The sizes of the largest terms, a dot per seed coloured by its risk; the optimum's."""
@@ -205,7 +208,7 @@ class Result(Judged):
 
     def plot_averages(self) -> None:
         """Risk of averages over permutations, as multiples of Bayes'."""
-        bayes = trimmed(self.comparison.baselines["Bayes"], dim=-1)
+        bayes = trimmed(self.bayes, dim=-1)
         rows = [
             {"panel": "", "label": self.models[name].label, "count": count}
             | vars(estimate(risk / bayes))
@@ -217,19 +220,25 @@ class Result(Judged):
 
 @one_thread()
 def run(contexts: int, seed: int) -> Result:
-    """Read networks on so many contexts of this seed; averages are judged on a quarter of them."""
-    require(contexts >= 8, f"contexts={contexts}: allowed are 8 and more")
+    """Read networks on so many contexts of this seed.
+
+    Averages over eight permutations are judged on a quarter of the contexts, and those over up to
+    128 shown on a 32nd of them.
+    """
+    require(contexts >= 64, f"contexts={contexts}: allowed are 64 and more")
     models = trained(PLANS)
     on = Comparison.on(WORKHORSE, contexts, seed)
     fitting = draw(WORKHORSE, FITTING, "tune", 1)  # baselines are tuned on seed 0
     readings = {name: read(model, fitting, on.contexts) for name, model in models.items()}
-    few = on.contexts[: contexts // 4]
-    averages = {
-        name: {k: excess_risk(Symmetrised(models[name].model, k), few) for k in AVERAGED}
-        for name in MANY
-    }
-    bayes = on.baselines["Bayes"][: len(few)]
     alike = {models[k].label: readings[k] for k in SHALLOW}
-    means = {models[k].label: (averages[k][1], averages[k][AVERAGED[-1]], bayes) for k in MANY}
-    verdicts = judge((C3,), alike, shared=True) | judge((C4,), means, shared=True)
-    return Result(verdicts, models, readings, averages, on)
+    quarter, few = contexts // 4, contexts // 32
+    bayes = on.baselines["Bayes"]
+    symmetric, shown = {}, {}
+    for name in MANY:
+        model, label = models[name].model, models[name].label
+        average = excess_risk(Symmetrised(model, JUDGED), on.contexts[:quarter])
+        symmetric[label] = readings[name].risk[:, :quarter], average, bayes[:quarter]
+        found = averages(model, on.contexts[:few], AVERAGED)
+        shown[name] = {k: squared_error(w, on.contexts[:few]) for k, w in found.items()}
+    verdicts = judge((C3,), alike, shared=True) | judge((C4,), symmetric, shared=True)
+    return Result(verdicts, models, readings, shown, bayes[:few])
