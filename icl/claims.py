@@ -15,6 +15,7 @@ from torch import Tensor
 from icl.errors import require
 from icl.intervals import Estimate, over_contexts, over_seeds
 from icl.tables import Text, table
+from icl.words import PLAIN, Unit, plain
 
 CHEN = "Chen et al., 2024"
 AFTER_CHEN = "this book, after Chen et al., 2024"  # implied by the paper, not stated in it
@@ -39,7 +40,8 @@ class Criterion:
     over seeds, (M,), or one exact value, (), or to several by the name of the part that each is
     for; all of them must exceed the threshold. `statistic` says it in words, `bounds` are its least
     and largest value. The mean over seeds of a `ratio`, which can differ by orders of magnitude, is
-    geometric, with an interval for its logarithm.
+    geometric, with an interval for its logarithm. `said` is what a person would say, with the
+    number, in its `unit`, in place of {}.
     """
 
     statistic: str
@@ -48,6 +50,8 @@ class Criterion:
     reason: str
     bounds: tuple[float, float] = (-math.inf, math.inf)
     ratio: bool = False
+    said: str = "the statistic is {}"
+    unit: Unit = PLAIN
 
     def estimates(self, found: Any, shared: bool) -> Iterator[tuple[str, Estimate, int]]:
         """The name, the estimate and the number of seeds of every part.
@@ -110,6 +114,13 @@ class Finding:
     estimate: Estimate
     seeds: int
 
+    def to_dict(self) -> dict:
+        """As plain data."""
+        about = {"setting": self.setting, "part": self.part, "decision": self.decision}
+        about["said"] = self.criterion.unit.show(self.estimate.value)
+        by = {name: getattr(self.criterion, name) for name in ("statistic", "threshold")}
+        return about | by | vars(self.estimate)
+
     @property
     def place(self) -> str:
         """The setting and the part."""
@@ -146,9 +157,8 @@ class Verdict:
     @property
     def where(self) -> str:
         """The settings in which the claim is reproduced, or their number if they are many."""
-        found = self.settings
-        names = [name for name, decision in found.items() if decision == REPRODUCED]
-        many = f"{len(names)} of {len(found)} settings"
+        names = [name for name, decision in self.settings.items() if decision == REPRODUCED]
+        many = f"{len(names)} of {len(self.settings)} settings"
         return many if len(names) > NAMED else "; ".join(names)
 
     @property
@@ -158,41 +168,35 @@ class Verdict:
 
     @property
     def sentence(self) -> str:
-        """The outcome, with the numbers of the criterion that decides it."""
+        """The outcome, with what is said of the criterion that decides it, and what is needed."""
         claim, criterion = self.claim, self.deciding
+        said = self.said(criterion.unit.estimate)
         return (
-            f"**{claim.id}, {self.headline}:** “{claim.statement}” The {criterion.statistic} is "
-            f"{self.numbers(criterion)}, {self._kind(criterion, 'with 95 % interval')}; needed: "
-            f"above {criterion.threshold:.3g}."
+            f"**{self.headline[0].upper()}{self.headline[1:]}.** “{claim.statement}” ({claim.id}) "
+            f"{said}; needed: {criterion.unit.needed(criterion.threshold)}."
         )
 
-    def _kind(self, criterion: Criterion, interval: str) -> str:
-        exact = all(f.seeds == 1 for f in self.of(criterion))
-        return "exact" if exact else f"{'geometric ' * criterion.ratio}mean over seeds {interval}"
-
-    def numbers(self, criterion: Criterion) -> str:
-        """The estimates of one criterion where it is defined; of many, the lowest and highest."""
-        defined = [f for f in self.of(criterion) if not math.isnan(f.estimate.value)]
+    def said(self, show: Callable[[Estimate], str]) -> str:
+        """What the deciding criterion comes to; of many settings, the lowest and the highest."""
+        unit, found = self.deciding.unit, self.of(self.deciding)
+        defined = [f for f in found if not math.isnan(f.estimate.value)]
         if not defined:
-            return "undefined in every setting"
-        found = sorted(defined, key=lambda f: f.estimate.value)
-        link = "; "
-        if len(found) > NAMED:
-            found, link = [found[0], found[-1]], " to "
-        return link.join(f"{f.estimate} ({f.place})" for f in found)
+            return f"{self.deciding.statistic}: undefined in every setting"
+        defined.sort(key=lambda f: f.estimate.value, reverse=unit.falls)
+        ends = [defined[0], defined[-1]] if len(defined) > 1 else defined
+        numbers = " to ".join(f"{show(f.estimate)} ({f.place})" for f in ends)
+        text = self.deciding.said.format(numbers)
+        return text[0].upper() + text[1:]
 
     def to_dict(self) -> dict:
         """What the scorecard needs, as plain data."""
+        criterion = self.deciding
         return {
-            "id": self.claim.id,
-            "paper": self.claim.paper,
-            "statement": self.claim.statement,
-            "outcome": self.outcome,
-            "headline": self.headline,
-            "settings": self.settings,
-            "statistic": self.deciding.statistic,
-            "threshold": self.deciding.threshold,
-            "numbers": self.numbers(self.deciding),
+            **{name: getattr(self.claim, name) for name in ("id", "paper", "statement")},
+            **{name: getattr(self, name) for name in ("outcome", "headline", "settings")},
+            "said": self.said(lambda found: criterion.unit.show(found.value)),
+            "needed": criterion.unit.needed(criterion.threshold),
+            "findings": [f.to_dict() for f in self.findings],
         }
 
     @property
@@ -211,16 +215,13 @@ class Verdict:
     def _repr_mimebundle_(self, **_) -> dict:
         parts = [f"**{self.claim.id}: {self.headline}.** {self.claim.statement}"]
         for criterion in self.claim.criteria:
-            mean = self._kind(criterion, "[95 %]")
-            least = f"above {criterion.threshold:.3g}"
+            least = f"above {plain(criterion.threshold)}"
             parts.append(f"*Needed: {criterion.statistic}, {least}.* {criterion.reason}")
-            rows = [[f.place, f.seeds, f.estimate, f.decision] for f in self.of(criterion)]
-            parts.append(table(["setting", "seeds", mean, "decision"], rows))
-        return {
-            "text/markdown": "\n\n".join(parts),
-            "text/plain": str(self),
-            MIME: json.dumps(self.to_dict()),
-        }
+            mean = f"{'geometric ' * criterion.ratio}mean [95 %]"
+            rows = [[f.place, f.decision, f.estimate, f.seeds] for f in self.of(criterion)]
+            parts.append(table(["setting", "decision", mean, "seeds"], rows))
+        shown = {"text/markdown": "\n\n".join(parts), "text/plain": str(self)}
+        return shown | {MIME: json.dumps(self.to_dict())}
 
 
 def _worst(findings: Iterable[Finding]) -> dict[str, str]:

@@ -2,19 +2,15 @@
 
 import hashlib
 import json
-import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 
-import torch
-
 from icl.errors import choose, require
+from icl.recipe import Recipe
 from icl.tasks import Nonlinear, SparseLinear, Task
 from icl.transformer import Architecture
 
-OPTIMISERS = {"adam": "Adam", "adamw": "AdamW", "sgd": "SGD"}
 CHOICES = ("importance", "random")
-PRECISIONS = {"single": torch.float32, "double": torch.float64}
 
 # Settings that came after files had been written, and what a file without them means. These are
 # facts of the past: they never follow a default, and a value like these leaves a hash as it was.
@@ -23,96 +19,6 @@ ADDED = {
     "recipe": {"lengths": (), "precision": "single"},
 }
 
-
-@dataclass(frozen=True)
-class Recipe:
-    """How to train: warm-up, cosine decay of the rate to zero, gradients clipped per model.
-
-    `weight_decay` is added to the gradient by `adam` (coupled L2) and `sgd`; `adamw` shrinks
-    the weights instead. `sgd` has betas[0] for its momentum. `warmup` is a fraction of the
-    steps. `init_scale` s starts every weight at N(0, s²/fan_in). `lengths` (low, high) draws
-    the number of examples of every batch uniformly from that range; () takes the task's.
-    `precision` is that of weights and losses in training: deep models with few heads meet contexts
-    whose loss is beyond single precision.
-    """
-
-    steps: int = 14_000
-    batch: int = 192
-    lr: float = 2e-3
-    warmup: float = 0.05
-    optimiser: str = "adam"
-    weight_decay: float = 0.0
-    betas: tuple[float, float] = (0.9, 0.99)
-    clip: float = 1.0
-    init_scale: float = 0.3
-    lengths: tuple[int, ...] = ()
-    precision: str = "single"
-
-    def __post_init__(self):
-        for name in ("lr", "warmup", "weight_decay", "clip", "init_scale"):
-            object.__setattr__(self, name, float(getattr(self, name)))  # 1 and 1.0: one hash
-        object.__setattr__(self, "betas", tuple(map(float, self.betas)))
-        object.__setattr__(self, "lengths", tuple(self.lengths))
-        choose("optimiser", self.optimiser, OPTIMISERS)
-        choose("precision", self.precision, PRECISIONS)
-        require(self.steps >= 1, f"steps={self.steps}: at least one step is needed")
-        require(self.batch >= 1, f"batch={self.batch}: at least one context is needed")
-        require(0 <= self.warmup < 1, f"warmup={self.warmup}: a fraction in [0, 1) is needed")
-        require(self.weight_decay >= 0, f"weight_decay={self.weight_decay}: must be at least 0")
-        require(
-            len(self.betas) == 2 and all(0 <= beta < 1 for beta in self.betas),
-            f"betas={self.betas}: two numbers in [0, 1) are needed",
-        )
-        for name in ("lr", "clip", "init_scale"):
-            require(getattr(self, name) > 0, f"{name}={getattr(self, name)}: must be above 0")
-        require(
-            not self.lengths
-            or (len(self.lengths) == 2 and 1 <= self.lengths[0] <= self.lengths[1]),
-            f"lengths={self.lengths}: allowed are () and (low, high) with 1 <= low <= high",
-        )
-
-    def rate(self, step: int) -> float:
-        """Learning rate of a step (from 0): up linearly, then down a cosine to zero."""
-        warmup = self.warmup * self.steps
-        if step < warmup:
-            return self.lr * (step + 1) / (warmup + 1)
-        return self.lr * 0.5 * (1 + math.cos(math.pi * (step - warmup) / (self.steps - warmup)))
-
-    def words(self) -> list[str]:
-        """What sets it apart from the usual recipe that is nearest to it."""
-        words = {
-            "lr": f"rate {self.lr:g}",
-            "weight_decay": f"decay {self.weight_decay:g}",
-            "init_scale": f"initial scale {self.init_scale:g}",
-            "steps": f"{self.steps} steps",
-            "batch": f"batches of {self.batch}",
-            "warmup": f"warm-up {self.warmup:g}",
-            "betas": "betas {:g} and {:g}".format(*self.betas),
-            "clip": f"gradients clipped at {self.clip:g}",
-            "lengths": "trained at n = " + " to ".join(map(str, self.lengths)),
-            "precision": f"{self.precision} precision",
-        }
-        kin = [usual for usual in USUAL.values() if usual.optimiser in ("adam", self.optimiser)]
-        unlike = (
-            [text for name, text in words.items() if getattr(self, name) != getattr(usual, name)]
-            for usual in kin
-        )
-        optimiser = [] if self.optimiser == "adam" else [OPTIMISERS[self.optimiser]]
-        return optimiser + min(unlike, key=len)
-
-
-# What the book usually trains with; a label says in what a recipe differs.
-USUAL = {
-    "workhorse": Recipe(),
-    "flagship": Recipe(steps=40_000, batch=64),
-    "single": Recipe(steps=3_000, batch=256, lr=5e-3, init_scale=1.0),
-    "sgd": Recipe(optimiser="sgd", lr=0.1, init_scale=0.6),
-    "split": Recipe(steps=3_000, batch=64),
-    "plain": Recipe(6_000, 32, 1e-3, init_scale=1.0),
-    "practical": Recipe(
-        6_000, 32, 1e-3, optimiser="adamw", weight_decay=0.1, init_scale=1.0, lengths=(16, 48)
-    ),
-}
 USUAL_N = {8: 32, 16: 48}  # examples per context, by features
 
 

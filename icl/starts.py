@@ -7,11 +7,12 @@ from functools import cache
 import torch
 
 from icl.checkpoints import load
-from icl.configuration import PRECISIONS, Configuration, Start
+from icl.configuration import Configuration, Start
 from icl.constructions import split_steps
 from icl.contexts import draw
 from icl.errors import require
 from icl.heads import Importance, importance, most_important, prune, random_heads
+from icl.recipe import PRECISIONS
 from icl.training import Trainer
 from icl.transformer import Architecture, Transformer, build
 

@@ -13,10 +13,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from icl.configuration import Configuration, Recipe
+from icl.configuration import Configuration
 from icl.contexts import draw, generator, stack
 from icl.errors import Failed, Refused, require
 from icl.predictors import excess_risk
+from icl.recipe import Recipe
 from icl.tasks import Task
 from icl.transformer import Transformer
 

@@ -11,12 +11,13 @@ from safetensors.torch import save_file
 import icl
 from icl import configuration
 from icl.checkpoints import catalogue, finished, join, load, recorded_risk, save
-from icl.configuration import Configuration, Plan, Recipe
+from icl.configuration import Configuration, Plan
 from icl.contexts import draw
 from icl.errors import Refused
 from icl.experiments import experiments, models, plans
 from icl.heads import mask
 from icl.predictors import squared_error
+from icl.recipe import Recipe
 from icl.runs import verify
 from icl.starts import begin
 from icl.tasks import SparseLinear

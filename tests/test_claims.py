@@ -19,15 +19,28 @@ from icl.claims import (
 from icl.errors import Refused
 from icl.experiments import experiments
 from icl.intervals import over_contexts, over_seeds
-from icl.site import pages
+from icl.words import FALL, PERCENT
 
 MADE = Claim(
     "A0",
     "nobody, 2024",
     "Two numbers are large.",
     (
-        Criterion("first number", lambda pair: pair[0], 0.5, "A half is large enough for a first."),
-        Criterion("second number", lambda pair: pair[1], 0.0, "Zero is large enough for a second."),
+        Criterion(
+            "first number",
+            lambda pair: pair[0],
+            0.5,
+            "A half is large enough for a first.",
+            said="the first number is {}",
+        ),
+        Criterion(
+            "second number",
+            lambda pair: pair[1],
+            0.0,
+            "Zero is large enough for a second.",
+            said="the second number is {}",
+            unit=PERCENT,
+        ),
     ),
 )
 CLAIMS = {claim.id: claim for found in experiments().values() for claim in found.CLAIMS}
@@ -63,36 +76,36 @@ def test_a_verdict_shows_its_numbers_and_feeds_the_scorecard():
         assert criterion.statistic in shown["text/markdown"]
         assert criterion.reason in shown["text/markdown"]
         assert mean in shown["text/markdown"]
-    card = pages.scorecard([("some-chapter", json.loads(shown[MIME]))])
-    for word in ("[A0](some-chapter)", CONDITIONAL, "small", "−0.200", "0.200", "above 0 |"):
-        assert word in card
-    assert "0.900" not in card, "only the criterion that decides is quoted"
-    assert len(card.splitlines()) == 2 + 1
-    assert f"**{CONDITIONAL} (large)** |" in card.splitlines()[2]
+    about = json.loads(shown[MIME])
+    assert about["said"] == "The second number is −20 % (small) to 20 % (large)", "what decides"
+    assert about["needed"] == "more than 0 %"
+    assert about["headline"] == f"{CONDITIONAL} (large)"
+    assert [f["decision"] for f in about["findings"]] == [f.decision for f in verdict.findings]
+    assert about["findings"][1]["value"] == pytest.approx(-0.2)
+    assert about["findings"][1]["threshold"] == 0
 
 
 def test_of_many_settings_the_ends_and_their_number_are_quoted():
     many = {f"s{i}": (ABOVE, PLUS + i) for i in range(5)} | {"s5": (ABOVE, MINUS)}
     verdict = MADE.judge(many | {"dead": (ABOVE, MINUS * torch.nan)})
     assert verdict.headline == f"{CONDITIONAL} (5 of 7 settings)"
-    assert verdict.numbers(MADE.criteria[1]).startswith("−0.200")
-    assert "(s5) to 4.200" in verdict.numbers(MADE.criteria[1])
+    assert verdict.to_dict()["said"] == "The second number is −20 % (s5) to 420 % (s4)"
 
 
 def test_a_finding_quotes_the_deciding_statistic_only():
     text = Judged({"A0": MADE.judge({"small": (ABOVE, MINUS)})}).finding
-    assert "A0, not reproduced" in text
-    assert "second number" in text
-    assert "−0.200" in text
-    assert "0.900" not in text
-    assert "above 0." in text
+    assert text.startswith("**Not reproduced.** “Two numbers are large.” (A0) The second number is")
+    assert "−20 % [−22 % to −18 %] (small); needed: more than 0 %." in text
+    assert "first number" not in text
     text = Judged({"A0": MADE.judge({"small": (ABOVE, PLUS), "large": (ABOVE, MINUS)})}).finding
-    assert "reproduced under conditions (small)" in text
-    many = {f"s{i}": (ABOVE, MINUS - i) for i in range(6)}
-    text = Judged({"A0": MADE.judge(many)}).finding
-    assert "(s5) to " in text
-    assert "(s0)" in text
-    assert "(s3)" not in text
+    assert "Reproduced under conditions (small)" in text
+
+
+def test_what_is_said_to_fall_is_said_from_the_lowest():
+    fall = Criterion("−x", lambda x: -x, -0.1, "A tenth is little.", said="x is {}", unit=FALL)
+    verdict = Claim("A0", "nobody, 2024", "It is little.", (fall,)).judge({"a": BELOW, "b": ABOVE})
+    assert verdict.to_dict()["said"] == "X is 20 % (a) to 90 % (b)"
+    assert verdict.outcome == NOT_REPRODUCED
 
 
 def test_thresholds_have_reasons_and_every_claim_is_made_once():
@@ -103,6 +116,7 @@ def test_thresholds_have_reasons_and_every_claim_is_made_once():
         assert claim.statement.endswith(".")
         assert all(len(criterion.reason) > 30 for criterion in claim.criteria)
         assert all(criterion.measure.__doc__ for criterion in claim.criteria)
+        assert all("{}" in c.said and c.said != Criterion.said for c in claim.criteria)
 
 
 LAYERED = Claim(
@@ -169,7 +183,7 @@ def test_the_headline_is_of_the_criterion_that_fewest_settings_pass():
     settings = {"a": (ABOVE, MINUS), "b": (ABOVE, MINUS), "c": (BELOW, PLUS)}
     verdict = MADE.judge(settings)
     assert verdict.deciding.statistic == "second number"
-    assert "second number" in verdict.sentence
+    assert "The second number is" in verdict.sentence
     assert MADE.judge({"a": (BELOW, MINUS)}).deciding.statistic == "first number", "a tie"
 
 
@@ -189,6 +203,6 @@ def test_an_exact_statistic_is_judged_and_said_to_be_exact():
     assert claim.judge({"here": 0.6}).outcome == REPRODUCED
     verdict = claim.judge({"here": 0.4})
     assert verdict.outcome == NOT_REPRODUCED
-    assert "0.400 (here), exact; needed: above 0.5" in verdict.sentence
+    assert "0.4 (here); needed: more than 0.5." in verdict.sentence
     text = verdict._repr_mimebundle_()["text/markdown"]
-    assert "| setting | seeds | exact | decision |" in text
+    assert "| here | not reproduced | 0.400 | 1 |" in text

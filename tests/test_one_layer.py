@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from icl.configuration import Configuration, Recipe
+from icl.configuration import Configuration
 from icl.contexts import draw
 from icl.errors import Refused
 from icl.estimators import OneStep
@@ -25,6 +25,7 @@ from icl.one_layer import (
     rest,
 )
 from icl.predictors import squared_error
+from icl.recipe import Recipe
 from icl.tasks import RESPONSES, Nonlinear, SparseLinear
 from icl.transformer import Architecture, build
 

@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from icl.claims import NOT_REPRODUCED, REPRODUCED
-from icl.configuration import Recipe
 from icl.errors import Refused
 from icl.experiments import recipes
 from icl.experiments.comparison import Comparison
@@ -13,6 +12,7 @@ from icl.experiments.models import ALONE, GRID, KINDS
 from icl.experiments.recipes import A2R, A3R, BASE, SINGLE, VARIED, measured, run, varied
 from icl.heads import Importance
 from icl.predictors import excess_risk
+from icl.recipe import Recipe
 from icl.starts import fresh
 
 

@@ -12,11 +12,12 @@ import torch
 
 from icl import training
 from icl.checkpoints import finished, load, save
-from icl.configuration import Configuration, Recipe, Split, Start
+from icl.configuration import Configuration, Split, Start
 from icl.constructions import preprocess_then_optimise
 from icl.contexts import draw
 from icl.errors import Failed, Refused
 from icl.predictors import excess_risk
+from icl.recipe import Recipe
 from icl.runs import verify
 from icl.starts import begin, fresh, pruned
 from icl.tasks import Nonlinear, SparseLinear

@@ -19,6 +19,7 @@ from icl.predictors import Predictor, excess_risk
 from icl.starts import begin
 from icl.tasks import SparseLinear
 from icl.transformer import LinearTransformer
+from icl.words import ERROR
 
 REFERENCES = ("ridge", "lasso", "Bayes")  # what bounds a good answer
 BASELINES = ("GD", *REFERENCES)
@@ -65,6 +66,8 @@ AT_OPTIMUM = Criterion(
     1.3,
     "That is a distance of 0.05, where an answer of zero has 1, and a step of rate 1, as exact "
     "gradient descent would suggest, has 0.31 at d = 8, n = 32 and noise 1.",
+    said="the trained step differs from the best one by {}",
+    unit=ERROR,
 )
 LEAST_RISK = Criterion(
     "−log₁₀ of the excess of the trained layer's risk over the least risk of a single layer, as "
@@ -72,6 +75,8 @@ LEAST_RISK = Criterion(
     tightness,
     3.0,
     "That is an excess of 0.1 %, below which nothing is left to gain.",
+    said="the layer's risk exceeds the least that one layer can have by {}",
+    unit=ERROR,
 )
 
 

@@ -17,6 +17,7 @@ from icl.experiments.models import PRACTICAL, trained, watched
 from icl.heads import Importance, contrast, importance, top_later
 from icl.intervals import estimate, over_seeds, trimmed
 from icl.predictors import excess_risk
+from icl.words import PERCENT
 
 # The watched models by what to call them.
 WATCHED = {
@@ -92,11 +93,13 @@ A3E = Claim(
             ONE_HEAD,
             statistic="top-1 share of importance in every later layer, in the middle of training",
             measure=tops,
+            said=f"in the middle of training {ONE_HEAD.said}",
         ),
         replace(
             MORE_EVEN,
             statistic=f"{MORE_EVEN.statistic}, in the middle of training",
             measure=contrasts,
+            said=f"in the middle of training {MORE_EVEN.said}",
         ),
         Criterion(
             "top-1 share of importance in every later layer in the middle of training, minus that "
@@ -105,6 +108,9 @@ A3E = Claim(
             0.0,
             "Above zero, what is there in the middle has faded at the end.",
             (-1.0, 1.0),
+            said="at the end of training the top head's share is smaller than in the "
+            "middle by {} of the layer's importance",
+            unit=PERCENT,
         ),
     ),
 )

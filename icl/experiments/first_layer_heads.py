@@ -21,6 +21,7 @@ from icl.predictors import squared_error
 from icl.probing import fit, read, states
 from icl.starts import fresh
 from icl.transformer import LinearTransformer
+from icl.words import FALL, PERCENT
 
 HEADS = (1, 2, 4, 8, 16)  # of the first layer; every later one has one
 
@@ -81,6 +82,9 @@ A10 = Claim(
             "Above zero for every doubling: each further head pays, not one special number. "
             "Three doublings are judged at once, so their intervals are wider than 95 %.",
             (-torch.inf, 1.0),
+            said="with every doubling of the first layer's heads, up to one per feature, "
+            "the risk falls by {}",
+            unit=PERCENT,
         ),
         Criterion(
             "reduction of the risk, as a fraction, from eight first-layer heads to 16, negated",
@@ -89,6 +93,8 @@ A10 = Claim(
             "Preprocessing d features takes d heads; if twice as many lowered the risk by a tenth "
             "or more, the first layer would do something else with them.",
             (-1.0, torch.inf),
+            said="from eight first-layer heads to 16 the risk falls by {}",
+            unit=FALL,
         ),
     ),
 )
@@ -106,6 +112,9 @@ A11 = Claim(
             "random weights reach 0.16 to 0.3 of it, and one head that takes a gradient step one "
             "half, so above two thirds the layer preprocesses.",
             (-torch.inf, 1.0),
+            said="what can be read of the preprocessed query after layer 1 is {} of what "
+            "so many heads allow",
+            unit=PERCENT,
         ),
     ),
 )

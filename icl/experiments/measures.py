@@ -29,6 +29,7 @@ from icl.intervals import (
 from icl.predictors import LinearPredictor, Predictor, squared_error
 from icl.probing import implied_weights
 from icl.transformer import Transformer
+from icl.words import GROWTH, LOWER, PERCENT, PLAIN
 
 # What is said of heads, from their `Importance`.
 EVERY_HEAD = Criterion(
@@ -39,6 +40,8 @@ EVERY_HEAD = Criterion(
     "with itself, not with what other heads do, because a head with a small share of a large rise "
     "can still not be spared.",
     ratio=True,
+    said="masking the first-layer head that matters least raises the risk by {}",
+    unit=GROWTH,
 )
 ONE_HEAD = Criterion(
     "top-1 share of importance in every later layer",
@@ -47,6 +50,8 @@ ONE_HEAD = Criterion(
     "Above one half, one head outweighs all others of its layer together. The layers are judged "
     "one by one; their intervals are so wide that all hold at once with 95 %.",
     (0.0, 1.0),
+    said="the top head of a later layer has {} of the layer's importance",
+    unit=PERCENT,
 )
 MORE_EVEN = Criterion(
     "normalised entropy of importance in layer 1 minus that of every later layer",
@@ -55,6 +60,8 @@ MORE_EVEN = Criterion(
     "Above zero, the first layer spreads its work over more heads than the later one does. The "
     "layers are judged as before.",
     (-1.0, 1.0),
+    said="the first layer's heads are more even than a later layer's by {} in normalised entropy",
+    unit=PLAIN,
 )
 
 
@@ -115,6 +122,8 @@ LATER_LAYERS = (
         0.0,
         "A head that rules is of interest only in a model that makes use of the others.",
         (-torch.inf, 1.0),
+        said="against the better of ridge and one head per layer, the risk is {}",
+        unit=LOWER,
     ),
 )
 

@@ -6,8 +6,9 @@ from itertools import product
 import numpy as np
 
 from icl.checkpoints import Checkpoint, load
-from icl.configuration import USUAL, Configuration, Plan
+from icl.configuration import Configuration, Plan
 from icl.errors import require
+from icl.recipe import USUAL
 from icl.tasks import SparseLinear, Task
 from icl.transformer import Architecture
 

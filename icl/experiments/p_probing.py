@@ -19,6 +19,7 @@ from icl.predictors import excess_risk
 from icl.probing import probe_risks
 from icl.tasks import Task
 from icl.transformer import Transformer
+from icl.words import PERCENT
 
 SPARSE, SPARSE_ONE = (GRID[1, 0.5, kind][0] for kind in ("8-8-8", "1-1-1"))
 # By setting: a whole model, one of one head per layer that was trained from scratch, if there
@@ -77,6 +78,9 @@ A4P = Claim(
             0.0,
             "Only of a gain can a share be kept.",
             (-math.inf, 1.0),
+            said="after a later layer, probes of the whole model lower the risk of "
+            "answering zero by {}",
+            unit=PERCENT,
         ),
         Criterion(
             "share of that reduction which the pruned model's probes keep, after every later layer",
@@ -84,6 +88,9 @@ A4P = Claim(
             0.9,
             "The paper calls the two performances close; a tenth is as much as may be lost. The "
             "layers are judged one by one, with intervals so wide that all hold at once.",
+            said="of what the whole model's probes gain after a later layer, the pruned "
+            "model's keep {}",
+            unit=PERCENT,
         ),
     ),
 )

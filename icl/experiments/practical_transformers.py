@@ -15,6 +15,7 @@ from icl.experiments.measures import EVERY_HEAD, MORE_EVEN, ONE_HEAD, Likeness, 
 from icl.experiments.models import PRACTICAL, SPARSEST, trained
 from icl.heads import Importance, importance
 from icl.intervals import estimate, over_seeds, trimmed
+from icl.words import LOWER
 
 PLANS = PRACTICAL
 NAMES = {
@@ -51,6 +52,8 @@ A8T = Claim(
             0.1,
             "As for A8: a tenth is the least that deserves to be called better.",
             (-float("inf"), 1.0),
+            said="against the better of gradient descent and ridge, the risk is {}",
+            unit=LOWER,
         ),
     ),
 )

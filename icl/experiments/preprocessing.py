@@ -13,6 +13,7 @@ from icl.errors import require
 from icl.experiments.comparison import TAIL, Comparison
 from icl.experiments.models import FULL, SINGLE_HEAD, flagship, trained, workhorse
 from icl.intervals import estimate, over_seeds, reduction
+from icl.words import PERCENT
 
 PLANS = {
     "heads-1-3": SINGLE_HEAD["heads-1-3"],
@@ -63,6 +64,8 @@ A9 = Claim(
             0.0,
             "Only of an advantage can a share be bought.",
             (-math.inf, 1.0),
+            said="from one head per layer to many the risk falls by {}",
+            unit=PERCENT,
         ),
         Criterion(
             "share of the multi-head model's advantage over a one-head model that "
@@ -70,6 +73,9 @@ A9 = Claim(
             bought,
             0.5,
             "Above one half, preprocessing accounts for most of what the heads buy.",
+            said="preprocessed inputs give a model with one head per layer {} of the "
+            "advantage of many heads",
+            unit=PERCENT,
         ),
     ),
 )

@@ -22,6 +22,7 @@ from icl.intervals import estimate, over_seeds
 from icl.predictors import LinearPredictor, excess_risk, squared_error
 from icl.probing import SHARES, Study, explained, fit, misread, r_squared, read, scales, states
 from icl.tasks import Task
+from icl.words import PERCENT
 
 PLANS = FULL | {"heads-1-3": SINGLE_HEAD["heads-1-3"]} | FIRST
 # What walks, by its label in ESTIMATORS; the references are end points.
@@ -96,6 +97,8 @@ A5 = Claim(
             "whose values read labels only, as in the paper's construction, can reach h/d; above "
             "one half it does more than half of what that construction does.",
             (-np.inf, 1.0),
+            said="a linear read-out after layer 1 explains {} of the preprocessed query",
+            unit=PERCENT,
         ),
         Criterion(
             "fraction of the probe's weights that preprocessed gradient descent explains, minus "
@@ -104,6 +107,8 @@ A5 = Claim(
             0.0,
             "Above zero, the layer is nearer to the preprocessed walk. The layers are judged one "
             "by one; their intervals are so wide that all hold at once with 95 %.",
+            said="preprocessed gradient descent explains more of a later answer than plain by {}",
+            unit=PERCENT,
         ),
         Criterion(
             "fraction of the probe's weights that preprocessed gradient descent explains after "
@@ -113,6 +118,8 @@ A5 = Claim(
             "To walk like it, and not only more like it than like something else, less than a "
             "tenth may be left unexplained. The layers are judged as before.",
             (-np.inf, 1.0),
+            said="of the answers after a later layer, preprocessed gradient descent explains {}",
+            unit=PERCENT,
         ),
     ),
 )

@@ -21,6 +21,7 @@ from icl.intervals import estimate, geometric, reduction, trimmed
 from icl.predictors import excess_risk
 from icl.starts import pruned, tuned_importance
 from icl.transformer import LinearTransformer
+from icl.words import GROWTH, LOWER, PERCENT
 
 WHOLE, TUNED, SINGLE = "all heads", ", fine-tuned", "one head, from scratch"
 # Whole models, and those of one head per layer that were trained from scratch.
@@ -98,6 +99,8 @@ A4 = Claim(
             0.0,
             "Only of an advantage can a share be left.",
             (-math.inf, 1.0),
+            said="against ridge, the whole model's risk is {}",
+            unit=LOWER,
         ),
         Criterion(
             "share of the model's advantage over tuned ridge that is left when every later "
@@ -106,6 +109,9 @@ A4 = Claim(
             0.5,
             "At 1 nothing is lost, at 0 the model is no better than ridge. Above one half, "
             "the heads that are kept are worth more than all those removed.",
+            said="with one head left in every later layer, a model keeps {} of its "
+            "advantage over ridge",
+            unit=PERCENT,
         ),
         Criterion(
             "risk with one head in the first layer and all later ones, as a multiple of the risk "
@@ -114,6 +120,9 @@ A4 = Claim(
             1.1,
             "Pruning the first layer is worse by a tenth, although it removes fewer heads.",
             ratio=True,
+            said="with one head in the first layer instead of one in each later one, the "
+            "risk grows by {}",
+            unit=GROWTH,
         ),
     ),
 )

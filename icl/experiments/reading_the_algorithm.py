@@ -19,6 +19,7 @@ from icl.polynomials import Polynomial, monomials, project
 from icl.predictors import excess_risk, squared_error
 from icl.symmetry import Symmetrised, averages
 from icl.training import one_thread
+from icl.words import FALL, PERCENT
 
 DEGREE = 4  # of the answers of two layers
 MONOMIALS = monomials(DEGREE)
@@ -96,6 +97,8 @@ C3 = Claim(
             "Less than a twentieth may differ. It is a test of answers, which are mostly those of "
             "gradient descent; the next is one of what they are made of.",
             (-float("inf"), 1.0),
+            said="the other seeds' mean polynomial explains {} of a seed's",
+            unit=PERCENT,
         ),
         Criterion(
             "largest difference of a term from the mean of the other seeds', as a share of the "
@@ -105,6 +108,8 @@ C3 = Claim(
             "The same coefficients, and not only nearly the same answers: no term may be larger or "
             "smaller by a tenth of the answers' size.",
             (-float("inf"), 0.0),
+            said="a term differs from the other seeds' mean by up to {} of the size of the answers",
+            unit=FALL,
         ),
     ),
 )
@@ -122,6 +127,8 @@ C4 = Claim(
             f"would take away follows from {JUDGED}: an average over k leaves a k-th of what "
             "differs.",
             (-float("inf"), 1.0),
+            said="all permutations together would take away {} of the distance to Bayes",
+            unit=PERCENT,
         ),
     ),
 )
@@ -231,8 +238,7 @@ def run(contexts: int, seed: int) -> Result:
     fitting = draw(WORKHORSE, FITTING, "tune", 1)  # baselines are tuned on seed 0
     readings = {name: read(model, fitting, on.contexts) for name, model in models.items()}
     alike = {models[k].label: readings[k] for k in SHALLOW}
-    quarter, few = contexts // 4, contexts // 32
-    bayes = on.baselines["Bayes"]
+    quarter, few, bayes = contexts // 4, contexts // 32, on.baselines["Bayes"]
     symmetric, shown = {}, {}
     for name in MANY:
         model, label = models[name].model, models[name].label

@@ -3,11 +3,12 @@
 from dataclasses import replace
 
 from icl.claims import CHEN, Claim, judge
-from icl.configuration import USUAL, Configuration, Plan
+from icl.configuration import Configuration, Plan
 from icl.errors import require
 from icl.experiments.comparison import Comparison
 from icl.experiments.measures import FIRST_LAYER, LATER_LAYERS, Profile, Profiled, profiles
 from icl.experiments.models import ALONE, GRID, MEMBERS, filed, trained
+from icl.recipe import USUAL
 from icl.transformer import Architecture, Transformer
 
 # The sparsest task, on which no first-layer head can be spared; one setting at a time is changed.

@@ -17,6 +17,7 @@ from icl.experiments.measures import later, rise
 from icl.experiments.models import MEMBERS, trained_families
 from icl.heads import Importance, importance
 from icl.intervals import estimate, over_seeds, trimmed
+from icl.words import FALL, LOWER, PERCENT
 
 PLANS = dict(plan for found in MEMBERS.values() for plan in found.values())
 ALGORITHM = "preprocessed GD"
@@ -50,6 +51,8 @@ A12 = Claim(
             0.1,
             "As for A8: a tenth is the least that deserves to be called better.",
             (-torch.inf, 1.0),
+            said="with one non-zero weight, the risk of many heads, against ridge, is {}",
+            unit=LOWER,
         ),
         Criterion(
             "reduction of the risk below ridge's, as a fraction, minus that on the next denser "
@@ -59,6 +62,9 @@ A12 = Claim(
             "Above zero, fewer non-zero weights are worth more. Five steps are judged at once, so "
             "their intervals are wider than 95 %.",
             (-torch.inf, torch.inf),
+            said="with every step to a denser task the gain over ridge shrinks by {} of "
+            "ridge's risk",
+            unit=PERCENT,
         ),
         Criterion(
             "reduction of the risk below ridge's, as a fraction, where all weights are non-zero, "
@@ -68,6 +74,8 @@ A12 = Claim(
             "The same tenth. Dense Gaussian weights leave Bayes itself nothing to gain; to know "
             "the sphere that weights lie on is worth a sixth of ridge's risk.",
             (-1.0, torch.inf),
+            said="with all weights non-zero the gain over ridge is {}",
+            unit=FALL,
         ),
     ),
 )

@@ -17,6 +17,7 @@ from icl.experiments.models import MEMBERS, trained_families
 from icl.intervals import over_seeds, reduction
 from icl.predictors import Predictor, excess_risk
 from icl.tasks import Nonlinear, SparseLinear, Task
+from icl.words import GROWTH
 
 PLANS = dict(plan for found in MEMBERS.values() for plan in found.values())
 ALGORITHM = "preprocessed GD"
@@ -50,6 +51,8 @@ A13 = Claim(
             "A model that has learned an algorithm for all sparsities would lose nothing; a "
             "tenth is the least that deserves to be called worse.",
             ratio=True,
+            said="compared with models that were trained on the task, the risk is larger by {}",
+            unit=GROWTH,
         ),
     ),
 )

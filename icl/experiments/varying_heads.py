@@ -25,6 +25,7 @@ from icl.experiments.models import (
 )
 from icl.intervals import estimate, over_seeds, reduction, trimmed
 from icl.tasks import Task
+from icl.words import LOWER, PERCENT
 
 EQUALLY = {depth: BY_HEADS[depth] for depth in (3, 5)}  # heads in every layer
 LENGTHS = (16, 24, 32, 48, 64, 128, 256)  # examples per context to evaluate at
@@ -65,6 +66,8 @@ A1 = Claim(
             0.1,
             "A tenth is clearly better: more than models of one kind differ by seed.",
             AT_MOST_ALL,
+            said="from one head per layer to eight the risk falls by {}",
+            unit=PERCENT,
         ),
         Criterion(
             "reduction of the risk, as a fraction, with every doubling from one head to eight",
@@ -74,6 +77,8 @@ A1 = Claim(
             "not one special number. The doublings are judged one by one, with intervals so wide "
             "that all hold at once with 95 %.",
             AT_MOST_ALL,
+            said="with every doubling of the heads the risk falls by {}",
+            unit=PERCENT,
         ),
     ),
 )
@@ -89,6 +94,8 @@ A8 = Claim(
             0.1,
             "As for A7: a tenth is the least that deserves to be called better.",
             AT_MOST_ALL,
+            said="against the better of gradient descent and ridge, the trained model's risk is {}",
+            unit=LOWER,
         ),
     ),
 )

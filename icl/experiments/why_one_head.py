@@ -12,7 +12,7 @@ from torch import Tensor
 from icl import figures, tables
 from icl.checkpoints import Checkpoint
 from icl.claims import AFTER_CHEN, Claim, Criterion, Judged, judge
-from icl.configuration import USUAL, Configuration, Plan, Split
+from icl.configuration import Configuration, Plan, Split
 from icl.contexts import draw
 from icl.costs import effective, head_costs, head_norms, leading, merge, merging_law
 from icl.errors import require
@@ -30,9 +30,11 @@ from icl.experiments.models import (
 from icl.heads import Importance, importance, least_first
 from icl.intervals import estimate, over_seeds
 from icl.predictors import excess_risk
+from icl.recipe import USUAL
 from icl.starts import split
 from icl.training import one_thread
 from icl.transformer import Architecture, Transformer
+from icl.words import PERCENT
 
 DECAYS = (0.0, 1e-4, 1e-3, 3e-3, 1e-2, 3e-2)
 JUDGED = (1e-4, 1e-3, 1e-2)  # decays of the settings that the claim is judged in
@@ -99,6 +101,8 @@ A18 = Claim(
             "one head takes all of the step but 1.2 % at most; split at random it has about two "
             "fifths.",
             (0.0, 1.0),
+            said="the costliest head has {} of the cost of its layer's step",
+            unit=PERCENT,
         ),
         Criterion(
             "same share minus that of the same seeds without decay",
@@ -106,6 +110,8 @@ A18 = Claim(
             0.0,
             "Above zero it is decay that merges heads, and not training alone.",
             (-1.0, 1.0),
+            said="that head's share is larger with decay than without by {}",
+            unit=PERCENT,
         ),
     ),
 )

@@ -1,0 +1,71 @@
+"""How a statistic is said to a reader: in percent, in times, as an error."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from icl.intervals import Estimate, Exact
+
+MOST = 1e6  # what is larger is only said to be so
+RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What a number is in words; `falls` if what is said falls where the statistic rises."""
+
+    show: Callable[[float], str]
+    falls: bool = False
+
+    def needed(self, threshold: float) -> str:
+        """What a statistic above the threshold is in these words."""
+        return f"{'less' if self.falls else 'more'} than {self.show(threshold)}"
+
+    def estimate(self, found: Estimate) -> str:
+        """The value with its interval, if it is not exact."""
+        if isinstance(found, Exact):
+            return self.show(found.value)
+        ends = (found.high, found.low) if self.falls else (found.low, found.high)
+        return f"{self.show(found.value)} [{' to '.join(map(self.show, ends))}]"
+
+
+def plain(x: float) -> str:
+    """Three digits, or a bound."""
+    if math.isnan(x):
+        return "undefined"
+    if abs(x) > MOST:
+        return f"more than {'−' * (x < 0)}10⁶"
+    text = f"{x:,.0f}" if abs(x) >= 100 else f"{x:.3g}"
+    return text.replace("-", "−") if round(x, 12) else "0"
+
+
+def percent(x: float) -> str:
+    """A fraction in percent: whole ones, or two digits where it is less than ten."""
+    x *= 100
+    return f"{plain(round(x) if 10 <= abs(x) <= MOST else float(f'{x:.2g}'))} %"
+
+
+def lower(x: float) -> str:
+    """A fraction by which something is lower, or higher."""
+    return f"{percent(abs(x))} {'higher' if x < 0 else 'lower'}"
+
+
+def times(x: float) -> str:
+    """A factor."""
+    return f"{plain(x)} times"
+
+
+def error(digits: float) -> str:
+    """A relative error of so many correct digits."""
+    if digits < 4:
+        return percent(10**-digits)
+    factor, power = f"{10**-digits:.0e}".split("e-")
+    return f"{factor}·10⁻{power.lstrip('0').translate(RAISED)}"
+
+
+PLAIN, TIMES = Unit(plain), Unit(times)
+PERCENT, LOWER = Unit(percent), Unit(lower)
+GROWTH = Unit(lambda x: percent(x - 1))  # of a factor
+FALL = Unit(lambda x: percent(-x), falls=True)  # of a fraction that was negated
+ERROR = Unit(error, falls=True)  # of correct digits
+POWER = Unit(lambda x: plain(10**x))
