@@ -136,7 +136,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Verdict:
-    """A claim judged in one or more settings."""
+    """A claim judged in settings."""
 
     claim: Claim
     findings: tuple[Finding, ...]
@@ -194,6 +194,7 @@ class Verdict:
         return {
             **{name: getattr(self.claim, name) for name in ("id", "paper", "statement")},
             **{name: getattr(self, name) for name in ("outcome", "headline", "settings")},
+            "statistic": criterion.statistic,
             "said": self.said(lambda found: criterion.unit.show(found.value)),
             "needed": criterion.unit.needed(criterion.threshold),
             "findings": [f.to_dict() for f in self.findings],

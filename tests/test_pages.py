@@ -7,7 +7,6 @@ import torch
 
 from icl import checkpoints, tables
 from icl.checkpoints import Checkpoint, catalogue, load
-from icl.claims import CHEN, Claim, Criterion
 from icl.configuration import Configuration
 from icl.experiments import practical_recipes
 from icl.experiments.models import PRACTICAL
@@ -97,31 +96,6 @@ def test_settings_of_other_kinds_of_models_are_theirs_alone():
     assert rows["flagship-pruned"]["start"] == "8-8-8 heads, d = 16, pruned by importance"
     assert rows["split-844-0"]["start"] == "an algorithm by hand, its steps split over heads"
     assert rows["flagship-pruned-random"]["start"] == "8-8-8 heads, d = 16, pruned at random"
-
-
-def test_claims_stand_in_the_order_of_their_numbers():
-    found = [("x", {"id": name}) for name in ("B1", "A10", "A2c", "A2", "A1")]
-    assert [v["id"] for _, v in sorted(found, key=pages._number)] == [
-        "A1",
-        "A2",
-        "A2c",
-        "A10",
-        "B1",
-    ]
-
-
-def test_the_scorecard_has_a_row_per_verdict_in_order_with_a_link_to_its_chapter():
-    second = Claim("B1", CHEN, "It is so.", (Criterion("gap", lambda x: x, 0.5, "Why."),))
-    first = replace(second, id="A1")
-    found = [
-        ("one", second.judge({"here": torch.tensor([1.0, 1.01])}).to_dict()),
-        ("two", first.judge({"here": torch.tensor([0.1, 0.11])}).to_dict()),
-    ]
-    rows = cells(pages.scorecard(found))
-    assert [row[0] for row in rows] == ["[A1](two)", "[B1](one)"]
-    assert [row[2] for row in rows] == ["**not reproduced**", "**reproduced**"]
-    assert {(row[1], row[3]) for row in rows} == {(f"It is so. ({CHEN})", "gap, above 0.5")}
-    assert rows[0][4].endswith("(here)")
 
 
 def test_models_and_runs_are_listed_whole():

@@ -122,19 +122,6 @@ def test_a_foreign_or_damaged_state_is_refused(tmp_path):
         train(SMALL, (0, 1), state)
 
 
-def test_a_loss_beyond_single_precision_is_within_double():
-    """Large initial weights overflow with four layers, whose answers have degree 81."""
-    deep = Architecture(4, (1,) * 4, 5, 8)
-    config = Configuration(SMALL.task, deep, Recipe(2, 8, init_scale=2.5))
-    with pytest.raises(Failed, match="not finite"):
-        train(config, (0, 1))
-    double = replace(config, recipe=replace(config.recipe, precision="double"))
-    trained = train(double, (0, 1))
-    assert all(weight.isfinite().all() for weight in weights(trained))
-    assert all(weight.dtype == torch.float64 for weight in weights(trained))
-    assert weights(finished("double", trained))[0].dtype == torch.float32
-
-
 def test_a_loss_that_is_not_finite_stops_training_by_name():
     trainer = begin(SMALL, (0, 1))
     with torch.no_grad():
@@ -259,7 +246,7 @@ def test_the_hash_sees_every_setting_and_survives_a_round_trip():
                 "prior": (1.0, 1.0, 2.0, 1.0), "heads": (2, 2),
                 "attention": "relu", "inputs": "preprocessed", "betas": (0.8, 0.9),
                 "optimiser": "sgd", "s": 1, "d": None, "warmup": 0.2,
-                "norm": True, "mlp": True, "lengths": (4, 8), "precision": "double",
+                "norm": True, "mlp": True, "lengths": (4, 8),
             }.get(name, value * 2 if isinstance(value, (int, float)) else value)  # fmt: skip
             if other is None:
                 continue

@@ -4,12 +4,14 @@ from dataclasses import dataclass
 from itertools import product
 
 import pandas as pd
+import torch
 
 from icl import figures
 from icl.claims import CHEN, Claim, judge
 from icl.errors import require
 from icl.experiments.comparison import Comparison
 from icl.experiments.measures import (
+    EVERY_HEAD,
     FIRST_LAYER,
     LATER_LAYERS,
     ONE_HEAD,
@@ -20,10 +22,20 @@ from icl.experiments.measures import (
     profiles,
 )
 from icl.experiments.models import ALONE, GRID, KINDS, NOISES, SPARSITIES, sparse, trained
+from icl.intervals import over_seeds
 from icl.transformer import Transformer
+from icl.words import percent
 
 PLANS = dict(GRID.values())
+FIRST = "#c77d0a"  # the colour of first-layer heads at a glance
 CROWDED = [kind for kind in KINDS if kind != ALONE]  # what is compared with one head per layer
+
+# What is shown at a glance, by what to call it: much gained, one later head, nothing to gain.
+GLANCE = {
+    "sparse, noise 0.5": "s = 1, noise 0.5, 8-8-8",
+    "sparse, noise 0.3, decay": "s = 1, noise 0.3, 8-8-8, decay",
+    "half dense, noise 1": "s = 4, noise 1, 8-8-8",
+}
 
 A2C = Claim(
     "A2c",
@@ -50,6 +62,27 @@ class Result(Profiled):
         """A row per setting: what it is, and means over seeds of what is shown of it, in %."""
         about = pd.DataFrame(self.settings, index=["s", "noise", "model"]).T
         return about.join(super().frame())
+
+    def plot_glance(self) -> None:
+        """By how much masking a head raises the risk, to 100 %: the paper beside three cells."""
+        count = KINDS["8-8-8"][0][0]
+        every, one = torch.ones(count), (torch.arange(count) == 0).double()
+        pictures = {"what the paper says": torch.stack([every, one, one])[None]}
+        for title, name in GLANCE.items():
+            gain = percent(over_seeds(self.varied[name].gain()).value)
+            pictures[f"{title}:\ngains {gain} over ridge"] = self.varied[name].heads.relative
+        _, panels = figures.subplots(2, 2, figsize=(figures.WIDTH, 6), sharex=True, sharey=True)
+        for axes, (title, rises) in zip(panels.flat, pictures.items(), strict=True):
+            shown = rises.clamp(0, 1).sort(dim=-1, descending=True).values.mean(dim=0)
+            needed = (rises > EVERY_HEAD.threshold - 1).double().sum(dim=-1).mean(dim=0)
+            for row, (bars, mean) in enumerate(zip(shown, needed.tolist(), strict=True)):
+                axes.bar(range(count), bars, bottom=-1.6 * row, color=figures.INK if row else FIRST)
+                text = f"{mean:.2g} of {count} matter"
+                axes.text(count - 0.5, 1.1 - 1.6 * row, text, ha="right", fontsize=11)
+            axes.set_yticks([-1.6 * row for row in range(3)], [f"layer {i}" for i in (1, 2, 3)])
+            axes.set(xticks=[], ylim=(-3.3, 1.5))
+            axes.grid(visible=False)
+            axes.set_title(title, fontsize=12, loc="left")
 
     def plot_grid(self) -> None:
         """Heat-maps of what is shown of every cell: a row per kind, a column per task."""

@@ -13,7 +13,7 @@ import nbformat
 import yaml
 
 from icl.errors import Failed, require
-from icl.site import pages, recheck
+from icl.site import pages, recheck, scorecard
 from icl.site.chapters import Job, chapters, execute_all, toc, verdicts
 from icl.site.digests import digest
 
@@ -88,7 +88,9 @@ def _stage(folder: Path, stage: Path, executed: dict[str, Path]) -> Path:
     found = [(name, verdict) for name, path in executed.items() for verdict in verdicts(path)]
     runs = {n: nbformat.read(p, as_version=4).metadata["icl"] for n, p in executed.items()}
     generated = {
-        "scorecard": pages.scorecard(found),
+        "highlights": scorecard.highlights(found),
+        "scorecard": scorecard.scorecard(found),
+        "details": scorecard.details(found),
         "runs": pages.runs(runs),
         "rechecked": pages.rechecked(found, recheck.recorded(folder)),
         "models": pages.models(),

@@ -1,6 +1,5 @@
-"""Tables of the pages that speak of the whole book: scorecard, runs, models, settings, versions."""
+"""Tables of the pages that speak of the whole book: runs, models, settings, versions."""
 
-import re
 from importlib.metadata import version
 from time import gmtime, strftime
 
@@ -9,6 +8,7 @@ from torch import Tensor
 
 from icl.checkpoints import Checkpoint, catalogue, load
 from icl.site.digests import STACK
+from icl.site.scorecard import place
 from icl.tables import Text, show, table
 from icl.transformer import QUERIES
 
@@ -18,26 +18,10 @@ SITE = ("papermill", "jupyter-book")
 KEPT = {"importance": "by importance", "random": "at random"}
 
 
-def scorecard(found: list[tuple[str, dict]]) -> str:
-    """Every claim the chapters judged: (chapter, verdict) pairs to one table."""
-    rows = [
-        [
-            f"[{verdict['id']}]({chapter})",
-            f"{verdict['statement']} ({verdict['paper']})",
-            f"**{verdict['headline']}**",
-            f"{verdict['statistic']}, above {verdict['threshold']:.3g}",
-            verdict["numbers"],
-        ]
-        for chapter, verdict in sorted(found, key=_number)
-    ]
-    header = ["claim", "what it says", "verdict", "needed", "mean over seeds [95 %]"]
-    return _unbroken(table(header, rows))
-
-
 def rechecked(found: list[tuple[str, dict]], recorded: dict[str, dict]) -> Text:
     """Every verdict of the book beside those on the contexts of other evaluation seeds."""
     rows = []
-    for _, verdict in sorted(found, key=_number):
+    for _, verdict in sorted(found, key=place):
         others = recorded.get(verdict["id"], {"outcome": {}, "settings": {}})
         moved = [
             f"{setting}: {_otherwise(decision, others['settings'].get(setting, {}))}"
@@ -56,12 +40,6 @@ def rechecked(found: list[tuple[str, dict]], recorded: dict[str, dict]) -> Text:
         )
     header = ["claim", "verdict here", "on other contexts", "settings that agree", "the others"]
     return table(header, rows)
-
-
-def _number(pair: tuple[str, dict]) -> tuple[str, int, str]:
-    """A claim's place in the order of letters and numbers: A2, A2c, A10, B1."""
-    letter, number, rest = re.fullmatch(r"(\D*)(\d*)(.*)", pair[1]["id"]).groups()
-    return letter, int(number or 0), rest
 
 
 def _otherwise(here: str, there: dict[str, str]) -> str:
