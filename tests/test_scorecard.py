@@ -75,9 +75,7 @@ def test_every_statistic_is_in_the_details():
 
 def test_a_highlight_has_the_numbers_of_its_claim_and_fails_when_the_outcome_is_another():
     found = [judged({"a": ABOVE, "b": BELOW, "c": BELOW})]
-    said = Highlight(
-        "A2", "reproduced under conditions", "{lowest}, {highest}: {passing}/{settings}"
-    )
+    said = Highlight("A2", CONDITIONAL, "{lowest}, {highest}: {passing}/{settings}")
     assert said.text(found) == "- 10 %, 90 %: 1/3 ([A2](chapter))"
     with pytest.raises(Failed, match="A2 is reproduced; it is reproduced under conditions now"):
         Highlight("A2", REPRODUCED, "").text(found)

@@ -164,7 +164,8 @@ def details(found: Found) -> Text:
     rows = []
     for chapter, verdict in sorted(found, key=place):
         for statistic in dict.fromkeys(f["statistic"] for f in verdict["findings"]):
-            listed = [f for f in verdict["findings"] if f["statistic"] == statistic]
+            group = [f for f in verdict["findings"] if f["statistic"] == statistic]
+            listed = [f for f in group if isfinite(f["value"])] or group
             listed.sort(key=lambda f: f["value"])
             passing = sum(f["decision"] == REPRODUCED for f in listed)
             ends = [f"{f['said']} ({f['setting']})" for f in (listed[0], listed[-1])]
