@@ -1,12 +1,13 @@
 """Claims A2c and A3c: what is said of heads in every cell of a grid of tasks."""
 
+import matplotlib.pyplot as plt
 import pytest
 import torch
 
 from icl.claims import CONDITIONAL, NOT_REPRODUCED, REPRODUCED
 from icl.errors import Refused
 from icl.experiments.comparison import Comparison
-from icl.experiments.conditions import A2C, A3C, PLANS, Result, measured, run
+from icl.experiments.conditions import A2C, A3C, GLANCE, PLANS, Result, measured, run
 from icl.experiments.measures import Profile
 from icl.experiments.models import GRID, KINDS, NOISES, SPARSITIES, cell, sparse
 from icl.heads import Importance, importance
@@ -78,6 +79,22 @@ def test_the_frame_says_what_each_cell_shows_in_percent():
     assert rise == pytest.approx(100)
     assert top == pytest.approx(100 * (0.9 + 0.25) / 2)
     assert 0 < contrast < 100
+
+
+def test_at_a_glance_stands_the_paper_s_picture_beside_the_measured_ones():
+    heads = [[3.0] * 8, [0.5] + [0.05] * 7, [0.0] * 8]
+    Result({}, dict.fromkeys(GLANCE.values(), made(*heads)), {}).plot_glance()
+    paper, *panels = plt.gcf().axes
+    texts = [text.get_text() for text in paper.texts]
+    assert texts == ["8 of 8 matter", "1 of 8 matter", "1 of 8 matter"]
+    for axes in panels:
+        assert [text.get_text() for text in axes.texts] == [
+            "8 of 8 matter", "1 of 8 matter", "0 of 8 matter"
+        ]  # fmt: skip
+        heights = [bar.get_height() for bar in axes.patches]
+        assert heights == pytest.approx([1.0] * 8 + [0.5] + [0.05] * 7 + [0.0] * 8)
+        assert "gains 50 %" in axes.get_title(loc="left")
+    plt.close()
 
 
 def test_the_grid_varies_what_it_says_and_nothing_else():
