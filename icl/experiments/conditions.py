@@ -75,7 +75,7 @@ class Result(Profiled):
         for axes, (title, rises) in zip(panels.flat, pictures.items(), strict=True):
             shown = rises.clamp(0, 1).sort(dim=-1, descending=True).values.mean(dim=0)
             needed = (rises > EVERY_HEAD.threshold - 1).double().sum(dim=-1).mean(dim=0)
-            for row, (bars, mean) in enumerate(zip(shown, needed.tolist(), strict=True)):
+            for row, (bars, mean) in enumerate(zip(shown.tolist(), needed.tolist(), strict=True)):
                 axes.bar(range(count), bars, bottom=-1.6 * row, color=figures.INK if row else FIRST)
                 text = f"{mean:.2g} of {count} matter"
                 axes.text(count - 0.5, 1.1 - 1.6 * row, text, ha="right", fontsize=11)
