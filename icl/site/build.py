@@ -13,7 +13,7 @@ import nbformat
 import yaml
 
 from icl.errors import Failed, require
-from icl.site import pages, recheck, scorecard
+from icl.site import familiar, pages, recheck, schematic, scorecard
 from icl.site.chapters import Job, chapters, execute_all, toc, verdicts
 from icl.site.digests import digest
 
@@ -96,6 +96,10 @@ def _stage(folder: Path, stage: Path, executed: dict[str, Path]) -> Path:
         "models": pages.models(),
         "settings": pages.settings(),
         "versions": pages.versions(),
+        "familiar": familiar.standings(folder / "_build" / "familiar.txt"),
+        "familiar-in": familiar.uses(chapters(folder)),
+        "usual-recipes": familiar.recipes(),
+        "schematic": schematic.embedded(),
     }
     for name, text in generated.items():
         (stage / "book" / f"{name}.txt").write_text(text, encoding="utf-8")
