@@ -23,9 +23,9 @@ DESCRIPTION = (
     "near the true weights, which are marked. Answer: the inner product of ŵ and the query."
 )
 CAPTION = (
-    "Computed for one drawn context of eight features: bars are $\\hat r$ and the weights $\\hat w$ "
-    "after steps of [Algorithm 1](algorithm-1), marks are the true weights. Whether trained models "
-    "do this is what the book measures."
+    "Computed for one drawn context of eight features: bars are $\\hat r$ and the weights "
+    "$\\hat w$ after steps of [Algorithm 1](algorithm-1), marks are the true weights. Whether "
+    "trained models do this is what the book measures."
 )
 
 
@@ -68,7 +68,9 @@ def _tokens(y: float) -> list[str]:
     return parts + _box(270, y + 16, 70, f"({_indexed('x', 'q')}, ?)")
 
 
-def _layer(y: float, name: str, colour: str, values: Tensor, true: Tensor | None = None) -> list[str]:
+def _layer(
+    y: float, name: str, colour: str, values: Tensor, true: Tensor | None = None
+) -> list[str]:
     """A layer with its heads, and below them a number per feature that it leaves."""
     first = true is None
     about = "a head per feature · bars: r̂" if first else "one head · bars: ŵ, marks: w"
@@ -126,4 +128,5 @@ def _text(
 def _indexed(symbol: str, index: str | int) -> str:
     """A symbol with an index, which lies a little lower."""
     low = f'<tspan dy="3" font-size="{SMALL}">{index}</tspan>'
-    return f'<tspan font-style="italic">{symbol}</tspan>{low}<tspan dy="-3">\N{ZERO WIDTH SPACE}</tspan>'
+    back = '<tspan dy="-3">\N{ZERO WIDTH SPACE}</tspan>'
+    return f'<tspan font-style="italic">{symbol}</tspan>{low}{back}'
