@@ -69,7 +69,8 @@ def test_algorithm_1_as_stated_is_what_the_code_computes():
         r = (x * y[:, None]).mean(dim=0)
         scaled, u = r * x, torch.zeros(5).double()
         for _ in range(steps):
-            u = u + rate * ((y - scaled @ u)[:, None] * scaled).mean(dim=0)
+            left = y - scaled @ u
+            u = u + rate * (left[:, None] * scaled).mean(dim=0)
         answers = (r * contexts.queries[b]) @ u
         ours = PreprocessedGD(steps, rate)
         torch.testing.assert_close(answers, ours.predict(contexts)[b])
@@ -105,6 +106,10 @@ def test_a_label_leaves_out_what_the_page_says():
     assert larger.label == "8-1 heads, d = 16"
     dense = SparseLinear(d=8, s=8, n=32, noise=1.0, values="gaussian")
     assert Configuration(dense, Architecture(8, (1,), 32, 32)).label == "1 head, d = 8, dense"
+    for name in familiar.FAMILIAR:
+        task = load(name).config.task
+        assert task.n == (48 if task.d == 16 else 32)
+        assert task.values == ("gaussian" if task.s == task.d else "sphere")
     noises = {load(name).config.task.noise for name in catalogue() if name.startswith("response")}
     assert noises == {0.5}
     assert len(catalogue()) > 100
@@ -114,8 +119,8 @@ def test_a_row_has_the_model_s_risk_beside_its_bounds_on_the_same_contexts():
     model = load("lsa-d8-n32-noise1")
     name, label, about, risk, ridge, bayes = familiar.standing("One layer", model, 300)
     contexts = draw(model.config.task, 300, "evaluate", familiar.SEED)
-    assert (name, label) == ("**One layer**", "1 head, d = 8, dense")
-    assert about == "dense, noise 1, n = 32"
+    plain = [text.replace("\N{NO-BREAK SPACE}", " ") for text in (name, label, about)]
+    assert plain == ["**One layer**", "1 head, d = 8, dense", "dense, noise 1"]
     assert risk == str(estimate(excess_risk(model.model, contexts)))
     bound = estimate(excess_risk(PosteriorMean(model.config.task), contexts)).value
     assert bayes == f"{bound:.3f}"

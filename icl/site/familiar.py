@@ -56,9 +56,11 @@ def standing(name: str, model: Checkpoint, count: int = CONTEXTS) -> list[str]:
     else:
         contexts = _contexts(task, count, 0)
     risk = estimate(excess_risk(model.model, contexts))
-    weights = "dense" if task.s == task.d else f"{task.s} of {task.d} weights"
-    about = f"{weights}, noise {task.noise:g}, n = {task.n}"
-    return [f"**{name}**", model.label, about, str(risk), *_bounds(contexts)]
+    about = f"{'dense' if task.s == task.d else f's = {task.s}'}, noise {task.noise:g}"
+    unbroken = (
+        x.replace(" = ", "\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}") for x in (model.label, about)
+    )
+    return [f"**{name}**", *unbroken, str(risk), *_bounds(contexts)]
 
 
 @cache
