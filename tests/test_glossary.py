@@ -14,7 +14,7 @@ import torch
 
 from icl.bayes import PosteriorMean
 from icl.checkpoints import catalogue, load
-from icl.configuration import USUAL, Configuration
+from icl.configuration import Configuration
 from icl.contexts import draw
 from icl.descent import PreprocessedGD
 from icl.experiments import experiments
@@ -22,6 +22,7 @@ from icl.experiments.measures import EVERY_HEAD, ONE_HEAD
 from icl.intervals import GROUPS, TRIMMED, estimate
 from icl.polynomials import monomials
 from icl.predictors import excess_risk
+from icl.recipe import USUAL
 from icl.site import familiar, schematic
 from icl.site.chapters import chapters
 from icl.tasks import SparseLinear
@@ -155,9 +156,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 
 def test_the_schematic_is_whole_described_and_readable():
-    page = schematic.embedded()
-    drawing = re.search(r"^```\{raw\} html\n(.*)^```$", page, re.MULTILINE | re.DOTALL)[1]
-    assert "\n\n" not in drawing.strip()
+    drawing = schematic.svg()
     svg = ET.fromstring(drawing.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1))
     assert svg.get("role") == "img"
     named = {svg.find(SVG + kind).get("id") for kind in ("title", "desc")}
@@ -194,7 +193,7 @@ def site(tmp_path_factory):
     """The glossary and a page that uses it, built by Sphinx, as files."""
     source = tmp_path_factory.mktemp("source")
     (source / "glossary.md").write_text(GLOSSARY, encoding="utf-8")
-    (source / "schematic.txt").write_text(schematic.embedded(), encoding="utf-8")
+    (source / "schematic.txt").write_text(schematic.svg(), encoding="utf-8")
     (source / "index.md").write_text(
         "# Page\n\nThe {term}`excess risk`, and {term}`more of it <Γ*>`.\n\n"
         "```{toctree}\nglossary\n```\n",

@@ -99,7 +99,7 @@ def _stage(folder: Path, stage: Path, executed: dict[str, Path]) -> Path:
         "familiar": familiar.standings(folder / "_build" / "familiar.txt"),
         "familiar-in": familiar.uses(chapters(folder)),
         "usual-recipes": familiar.recipes(),
-        "schematic": schematic.embedded(),
+        "schematic": schematic.svg(),
     }
     for name, text in generated.items():
         (stage / "book" / f"{name}.txt").write_text(text, encoding="utf-8")

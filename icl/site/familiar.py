@@ -6,12 +6,12 @@ from pathlib import Path
 import icl
 from icl.bayes import PosteriorMean
 from icl.checkpoints import TRAINED, Checkpoint, load
-from icl.configuration import OPTIMISERS, USUAL
 from icl.contexts import Contexts, draw
 from icl.estimators import tuned_ridge
 from icl.experiments import experiments
 from icl.intervals import estimate
 from icl.predictors import excess_risk
+from icl.recipe import OPTIMISERS, USUAL
 from icl.site.chapters import Chapter
 from icl.site.digests import digest
 from icl.tables import Text, table

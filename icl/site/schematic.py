@@ -22,16 +22,6 @@ DESCRIPTION = (
     "takes one gradient step. Bars show the weights ŵ after one, two and five steps: they come "
     "near the true weights, which are marked. Answer: the inner product of ŵ and the query."
 )
-CAPTION = (
-    "Computed for one drawn context of eight features: bars are $\\hat r$ and the weights "
-    "$\\hat w$ after steps of [Algorithm 1](algorithm-1), marks are the true weights. Whether "
-    "trained models do this is what the book measures."
-)
-
-
-def embedded() -> str:
-    """The drawing with its caption, as Markdown for a page."""
-    return f"```{{raw}} html\n{svg()}\n```\n\n*{CAPTION}*\n"
 
 
 def svg() -> str:
