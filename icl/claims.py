@@ -93,15 +93,13 @@ class Claim:
         last axis (see `intervals.without`): the intervals then cover seeds and contexts.
         """
         require(bool(measured), f"{self.id}: at least one setting is needed")
-        return Verdict(
-            self,
-            tuple(
-                Finding(setting, criterion, *estimate)
-                for setting, found in measured.items()
-                for criterion in self.criteria
-                for estimate in criterion.estimates(found, shared)
-            ),
+        findings = (
+            Finding(setting, criterion, *estimate)
+            for setting, found in measured.items()
+            for criterion in self.criteria
+            for estimate in criterion.estimates(found, shared)
         )
+        return Verdict(self, tuple(findings))
 
 
 @dataclass(frozen=True)
@@ -116,10 +114,10 @@ class Finding:
 
     def to_dict(self) -> dict:
         """As plain data."""
-        about = {"setting": self.setting, "part": self.part, "decision": self.decision}
-        about["said"] = self.criterion.unit.show(self.estimate.value)
+        about = {name: getattr(self, name) for name in ("setting", "part", "decision")}
         by = {name: getattr(self.criterion, name) for name in ("statistic", "threshold")}
-        return about | by | vars(self.estimate)
+        said = {"said": self.criterion.unit.show(self.estimate.value)}
+        return about | by | said | vars(self.estimate)
 
     @property
     def place(self) -> str:
@@ -158,8 +156,8 @@ class Verdict:
     def where(self) -> str:
         """The settings in which the claim is reproduced, or their number if they are many."""
         names = [name for name, decision in self.settings.items() if decision == REPRODUCED]
-        many = f"{len(names)} of {len(self.settings)} settings"
-        return many if len(names) > NAMED else "; ".join(names)
+        few = "; ".join(names)
+        return few if len(names) <= NAMED else f"{len(names)} of {len(self.settings)} settings"
 
     @property
     def headline(self) -> str:
@@ -194,7 +192,7 @@ class Verdict:
         return {
             **{name: getattr(self.claim, name) for name in ("id", "paper", "statement")},
             **{name: getattr(self, name) for name in ("outcome", "headline", "settings")},
-            "statistic": criterion.statistic,
+            "statistic": self.deciding.statistic,
             "said": self.said(lambda found: criterion.unit.show(found.value)),
             "needed": criterion.unit.needed(criterion.threshold),
             "findings": [f.to_dict() for f in self.findings],
