@@ -239,19 +239,19 @@ def test_a_build_is_incremental_and_a_failed_one_leaves_the_last_site(small_book
     assert "first result" in page.read_text()
 
 
-def fork_lines():
-    """What the book says to type for a fork, up to running it."""
-    text = (ROOT / "book" / "rerun.md").read_text(encoding="utf-8")
+def copy_lines():
+    """What the book says to type for a copy of a chapter, up to running it."""
+    text = (ROOT / "book" / "fork.md").read_text(encoding="utf-8")
     return re.search(r"```bash\n(cp .*?)icl run", text, re.DOTALL)[1]
 
 
 @pytest.mark.parametrize("name", experiments())
-def test_a_fork_of_any_chapter_has_labels_of_its_own_and_refers_to_others_as_before(tmp_path, name):
+def test_a_copy_of_any_chapter_has_labels_of_its_own_and_refers_to_others_as_before(tmp_path, name):
     (tmp_path / "book").mkdir()
     shutil.copy(CHAPTERS[name].path, tmp_path / "book" / "setup.ipynb")
-    subprocess.run(["bash", "-ec", fork_lines()], cwd=tmp_path, check=True)
+    subprocess.run(["bash", "-ec", copy_lines()], cwd=tmp_path, check=True)
     before, after = (
-        (tmp_path / "book" / f"{stem}.ipynb").read_text() for stem in ("setup", "my-finding")
+        (tmp_path / "book" / f"{stem}.ipynb").read_text() for stem in ("setup", "setup-again")
     )
 
     def labels(text):
@@ -265,20 +265,20 @@ def test_a_fork_of_any_chapter_has_labels_of_its_own_and_refers_to_others_as_bef
     assert [path.suffix for path in (tmp_path / "book").iterdir()] == [".ipynb"] * 2
 
 
-def test_a_fork_made_as_the_book_says_builds_beside_its_original(small_book):
+def test_a_copy_made_as_the_book_says_builds_beside_its_original(small_book):
     (small_book / "book" / "one.ipynb").unlink()
     for page in ("setup.ipynb", "reproducibility.md"):  # the first has a link to the second
         shutil.copy(ROOT / "book" / page, small_book / "book")
-    subprocess.run(["bash", "-ec", fork_lines()], cwd=small_book, check=True)
+    subprocess.run(["bash", "-ec", copy_lines()], cwd=small_book, check=True)
     pages_of = "format: jb-book\nroot: book/intro\nchapters:\n"
     listed = "".join(
-        f"  - file: book/{name}\n" for name in ("setup", "my-finding", "reproducibility")
+        f"  - file: book/{name}\n" for name in ("setup", "setup-again", "reproducibility")
     )
     (small_book / "_toc.yml").write_text(pages_of + listed)
     intro = "# Intro\n\n```{bibliography}\n```\n"
     (small_book / "book" / "intro.md").write_text(intro)
     index = build.build(small_book, lambda _: None)
-    assert (index.parent / "book" / "my-finding.html").exists()
+    assert (index.parent / "book" / "setup-again.html").exists()
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 `PLANS` names the models to train, `CLAIMS` says what decides, and `run(…)` takes the chapter's
 parameters and returns one result, with tables, verdicts and methods that draw its figures.
+Forks copy `template`, which is no chapter: its claim stands on no scorecard and is not rechecked.
 """
 
 from importlib import import_module
@@ -12,6 +13,7 @@ from icl.configuration import Plan
 from icl.errors import require
 
 SHARED = ("models", "comparison", "measures")  # what experiments may import of one another's wing
+TEMPLATE = "template"
 
 
 def experiments() -> dict[str, ModuleType]:
@@ -20,7 +22,7 @@ def experiments() -> dict[str, ModuleType]:
     return {
         name.replace("_", "-"): import_module(f"{__name__}.{name}")
         for name in names
-        if name not in SHARED
+        if name not in (*SHARED, TEMPLATE)
     }
 
 

@@ -13,6 +13,7 @@ import nbformat
 import yaml
 
 from icl.errors import Failed, require
+from icl.experiments import TEMPLATE
 from icl.site import familiar, pages, recheck, schematic, scorecard
 from icl.site.chapters import Job, chapters, execute_all, toc, verdicts
 from icl.site.digests import digest
@@ -59,8 +60,10 @@ def build(folder: Path, say: Callable[[str], None] = print) -> Path:
 
 def _execute_changed(folder: Path, done: Path, say: Callable) -> dict[str, Path]:
     """Execute the chapters whose digest differs from their last execution's."""
-    found = chapters(folder)
     listed = toc(folder)
+    found = {
+        name: it for name, it in chapters(folder).items() if name in listed or name != TEMPLATE
+    }
     for name in found:
         require(name in listed, f"book/{name}.ipynb is not in _toc.yml: add it there, or remove it")
     for name in listed:
