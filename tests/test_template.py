@@ -1,5 +1,7 @@
 """The template that forks copy: a chapter that is right, and in no book."""
 
+import shutil
+
 import matplotlib.pyplot as plt
 import pytest
 import torch
@@ -10,6 +12,7 @@ from icl.errors import Refused
 from icl.estimators import OLS
 from icl.experiments import TEMPLATE, experiments
 from icl.experiments.template import CLAIMS, SETTINGS, KeepLargest, advantage, run
+from icl.site import build
 from icl.site.chapters import chapters, root, toc
 from icl.site.recheck import recorded
 from icl.tasks import SparseLinear
@@ -19,6 +22,18 @@ def test_the_template_runs_as_a_chapter_but_is_in_no_table_of_contents():
     assert TEMPLATE in chapters(root())
     assert TEMPLATE not in toc(root())
     assert TEMPLATE not in experiments()
+
+
+def test_a_build_leaves_the_template_out_and_refuses_any_other_page_that_is_not_listed(tmp_path):
+    (tmp_path / "book").mkdir()
+    (tmp_path / "book" / "intro.md").write_text("# Intro")
+    (tmp_path / "_toc.yml").write_text("format: jb-book\nroot: book/intro\n")
+    source = root() / "book" / f"{TEMPLATE}.ipynb"
+    shutil.copy(source, tmp_path / "book")
+    assert build._execute_changed(tmp_path, tmp_path / "done", print) == {}
+    shutil.copy(source, tmp_path / "book" / "mine.ipynb")
+    with pytest.raises(Refused, match=r"book/mine.ipynb is not in _toc.yml"):
+        build._execute_changed(tmp_path, tmp_path / "done", print)
 
 
 def test_no_two_claims_share_an_id_and_the_template_s_is_not_rechecked():
@@ -55,7 +70,7 @@ def test_it_finds_what_its_title_says_and_shows_it():
     assert verdict.settings == {"s = 1": REPRODUCED, "s = 2": REPRODUCED, "s = 8": NOT_REPRODUCED}
     assert all(risk.shape == (3, 300) for risks in found.risks.values() for risk in risks.values())
     found.plot_advantage()
-    shown = torch.cat([torch.as_tensor(line.get_xdata()) for line in plt.gca().get_lines()])
+    shown = torch.tensor([float(x) for line in plt.gca().get_lines() for x in line.get_xdata()])
     for risks in found.risks.values():
         for value in advantage(risks):
             assert (shown - value).abs().min() < 1e-6
