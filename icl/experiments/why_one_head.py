@@ -219,10 +219,8 @@ class Result(Judged):
                     "one term's part": part,
                     "squared norm / cost": norm.sum(dim=1) / cost.sum(dim=1),
                 }
-                about = {"model": model.label, "layer": i}
-                rows.append(
-                    about | {name: tables.ranged(values) for name, values in columns.items()}
-                )
+                shown = {name: tables.ranged(values) for name, values in columns.items()}
+                rows.append({"model": model.label, "layer": i} | shown)
         return tables.show(pd.DataFrame(rows))
 
 
