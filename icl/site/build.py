@@ -9,13 +9,12 @@ import sysconfig
 from collections.abc import Callable
 from pathlib import Path
 
-import nbformat
 import yaml
 
 from icl.errors import Failed, require
 from icl.experiments import TEMPLATE
-from icl.site import familiar, pages, recheck, schematic, scorecard
-from icl.site.chapters import Job, chapters, execute_all, toc, verdicts
+from icl.site import generated
+from icl.site.chapters import Job, chapters, execute_all, toc
 from icl.site.digests import digest
 
 # jupyter-book's own redirect names no icon, and browsers then ask for one that is not there.
@@ -88,24 +87,7 @@ def _stage(folder: Path, stage: Path, executed: dict[str, Path]) -> Path:
         config["launch_buttons"] = {"binderhub_url": "https://mybinder.org"}
         config["html"] |= {"use_repository_button": True, "use_issues_button": True}
     (stage / "_config.yml").write_text(yaml.safe_dump(config), encoding="utf-8")
-    found = [(name, verdict) for name, path in executed.items() for verdict in verdicts(path)]
-    runs = {n: nbformat.read(p, as_version=4).metadata["icl"] for n, p in executed.items()}
-    generated = {
-        "highlights": scorecard.highlights(found),
-        "scorecard": scorecard.scorecard(found),
-        "details": scorecard.details(found),
-        "runs": pages.runs(runs),
-        "rechecked": pages.rechecked(found, recheck.recorded(folder)),
-        "models": pages.models(),
-        "settings": pages.settings(),
-        "versions": pages.versions(),
-        "familiar": familiar.standings(folder / "_build" / "familiar.txt"),
-        "familiar-in": familiar.uses(chapters(folder)),
-        "usual-recipes": familiar.recipes(),
-        "schematic": schematic.svg(),
-    }
-    for name, text in generated.items():
-        (stage / "book" / f"{name}.txt").write_text(text, encoding="utf-8")
+    generated.write(folder, stage / "book", executed)
     return stage
 
 

@@ -1,0 +1,58 @@
+"""What pages include that is generated: a text or a figure for every name that one of them asks."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import nbformat
+
+from icl.errors import Failed
+from icl.site import familiar, pages, recheck, schematic, scorecard
+from icl.site.chapters import chapters, verdicts
+
+ASKED = re.compile(r"^(?:```\{(?:include|figure)\} |:file: )([\w-]+\.(?:txt|svg))$", re.MULTILINE)
+
+
+def write(folder: Path, stage: Path, executed: dict[str, Path]) -> None:
+    """Write into the staged pages' folder what they include, from the executed chapters by name."""
+    sources = [path.read_text(encoding="utf-8") for path in stage.glob("*.md")]
+    asked = sorted({name for text in sources for name in ASKED.findall(text)})
+    made = contents(folder, executed)
+    for name in asked:
+        if not (stage / name).exists():
+            if name not in made:
+                raise Failed(f"a page includes {name}: generated are {', '.join(made)}")
+            (stage / name).write_text(made[name](), encoding="utf-8")
+
+
+def contents(folder: Path, executed: dict[str, Path]) -> dict[str, Callable[[], str]]:
+    """How each is made, by its name."""
+    found = [(name, verdict) for name, path in executed.items() for verdict in verdicts(path)]
+
+    def runs() -> str:
+        about = {n: nbformat.read(p, as_version=4).metadata["icl"] for n, p in executed.items()}
+        return pages.runs(about)
+
+    return {
+        "highlights.txt": lambda: scorecard.highlights(found),
+        "scorecard.txt": lambda: scorecard.scorecard(found),
+        "details.txt": lambda: scorecard.details(found),
+        "glance.svg": lambda: figure(executed["conditions"], "fig-conditions-glance"),
+        "schematic.txt": schematic.svg,
+        "runs.txt": runs,
+        "rechecked.txt": lambda: pages.rechecked(found, recheck.recorded(folder)),
+        "models.txt": pages.models,
+        "settings.txt": pages.settings,
+        "versions.txt": pages.versions,
+        "familiar.txt": lambda: familiar.standings(folder / "_build" / "familiar.txt"),
+        "familiar-in.txt": lambda: familiar.uses(chapters(folder)),
+        "usual-recipes.txt": familiar.recipes,
+    }
+
+
+def figure(path: Path, name: str) -> str:
+    """The SVG of an executed chapter's figure."""
+    for cell in nbformat.read(path, as_version=4).cells:
+        if cell.metadata.get("mystnb", {}).get("figure", {}).get("name") == name:
+            return cell.outputs[-1]["data"]["image/svg+xml"]
+    raise Failed(f"{path.stem}: no figure is called {name}")
