@@ -14,7 +14,7 @@ import yaml
 
 from icl.errors import Failed, Refused
 from icl.experiments import SHARED, experiments
-from icl.site import build, chapters, digests
+from icl.site import build, chapters, digests, downloads
 from icl.site.chapters import Chapter, execute
 
 ROOT = Path(__file__).parent.parent
@@ -168,6 +168,58 @@ def test_a_malformed_table_of_contents_is_refused_in_one_line(tmp_path, text):
         chapters.toc(tmp_path)
 
 
+def test_only_values_that_are_not_the_defaults_are_injected(tmp_path):
+    """So that whoever edits the parameters of a published notebook runs it with what was typed."""
+    chapter = made(tmp_path / "c.ipynb", "print(x)")
+    for given, count in (({}, 0), ({"x": 3}, 0), ({"x": 4}, 1)):
+        execute(chapter, given, tmp_path / "out.ipynb")
+        cells = code_cells(tmp_path / "out.ipynb")
+        tags = [tag for cell in cells for tag in cell.metadata.get("tags", [])]
+        assert tags.count("injected-parameters") == count
+        assert cells[-1].outputs[0].text == f"{given.get('x', 3)}\n"
+    with pytest.raises(Refused, match="parameter='y': allowed are x"):
+        execute(chapter, {"y": 1}, tmp_path / "out.ipynb")
+
+
+@pytest.mark.parametrize(
+    ("line", "kind"),
+    [("x: float = 1  # a", "float"), ("x = 2  # a", "integer"), ("x = 'a'", "text")],
+)
+def test_a_parameter_without_a_type_has_that_of_its_default(tmp_path, line, kind):
+    path = made(tmp_path / "c.ipynb").path
+    path.write_text(path.read_text().replace("x: int = 3  # a number", line))
+    assert [p.kind.name for p in Chapter(path).parameters()] == [kind]
+
+
+@pytest.mark.parametrize("line", ["x = 2 ** 3", "x = [1, 2]", "x = None", "x = other"])
+def test_a_parameter_that_no_option_can_be_is_refused(tmp_path, line):
+    path = made(tmp_path / "c.ipynb").path
+    path.write_text(path.read_text().replace("x: int = 3  # a number", line))
+    with pytest.raises(Refused, match=r"^c.ipynb: x = .*: allowed is a number, text, or bool$"):
+        Chapter(path).parameters()
+
+
+def test_chapters_are_told_as_they_start_and_failures_at_the_end(tmp_path):
+    sources = {"a": "x", "b": "1 / 0", "c": "from icl.errors import require\nrequire(0, 'x: no')"}
+    jobs = [
+        chapters.Job(made(tmp_path / f"{name}.ipynb", source), tmp_path / "out" / f"{name}.ipynb")
+        for name, source in sources.items()
+    ]
+    said = []
+    ended = {job.title: error for job, error in chapters.executed(jobs, said.append)}
+    assert said == [f"executing {name} ..." for name in sources]
+    assert ended["a"] == ""
+    assert ended["b"].startswith("b, cell 2: ZeroDivisionError")
+    assert ended["c"] == "c: x: no"
+    assert [path.name for path in (tmp_path / "out").glob("*.ipynb") if path.stem in sources] == [
+        "a.ipynb"
+    ]
+    said.clear()
+    with pytest.raises(Failed, match=r"(?s)ZeroDivisionError.*c: x: no"):
+        chapters.execute_all(jobs, said.append)
+    assert said == ["executing b ...", "executing c ..."], "what is done is not executed again"
+
+
 def test_a_value_a_chapter_refuses_is_the_user_s_mistake_not_a_failure(tmp_path):
     source = "from icl.errors import require\nrequire(x > 0, f'x={x}: must be above 0')"
     with pytest.raises(Refused, match=r"^x=-1: must be above 0$"):
@@ -219,6 +271,11 @@ def test_a_build_is_incremental_and_a_failed_one_leaves_the_last_site(small_book
     link = r"mybinder.org/v2/gh/someone/something/main\?urlpath=[a-z/]*tree/book/one.ipynb"
     assert re.search(link, page.read_text())
     assert said[-1].startswith("building")
+    download = index.parent / "_sources" / "book" / "one.ipynb"
+    assert "_sources/book/one.ipynb" in page.read_text(), "the button's link"
+    assert "pip install --quiet git+https://github.com/someone/something" in download.read_text()
+    assert "first result" in download.read_text(), "its code"
+    assert all(not cell.outputs for cell in code_cells(download))
 
     said.clear()
     build.build(small_book, said.append)
@@ -237,6 +294,25 @@ def test_a_build_is_incremental_and_a_failed_one_leaves_the_last_site(small_book
     with pytest.raises(Refused, match=r"book/two.ipynb is not in _toc.yml"):
         build.build(small_book, said.append)
     assert "first result" in page.read_text()
+
+
+@pytest.mark.parametrize("address", [None, "https://github.com/someone/something"])
+def test_a_download_runs_with_what_its_reader_types(tmp_path, monkeypatch, address):
+    source = made(tmp_path / "one.ipynb", "print('x is', x)").path
+    notebook = nbformat.read(source, as_version=4)
+    notebook.cells[1].outputs = [nbformat.v4.new_output("stream", text="old")]
+    nbformat.write(notebook, source)
+    output = tmp_path / "site" / "one.ipynb"
+    downloads.write(source, output, address)
+    about, install, _, last = nbformat.read(output, as_version=4).cells
+    assert (about.cell_type, install.cell_type) == ("markdown", "code")
+    assert f"pip install --quiet {f'git+{address}' if address else '-e .'}" in install.source
+    assert ("checkout" in about.source) == (address is None)
+    assert not last.outputs
+    output.write_text(output.read_text().replace("x: int = 3", "x: int = 5"))
+    execute(Chapter(output), {}, tmp_path / "run.ipynb")
+    assert code_cells(tmp_path / "run.ipynb")[-1].outputs[0].text == "x is 5\n"
+    assert Chapter(output).title == "one", "no comment in code is a title"
 
 
 def fork_lines():
@@ -326,7 +402,7 @@ def test_commands_of_the_book_run_as_written(scratch, block):
         check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    if "icl run" in block:
+    if "icl run" in block and "--help" not in block:
         notebook = Path(re.search(r"^notebook +(.+)$", done.stdout, re.MULTILINE)[1])
         assert notebook.is_relative_to(scratch)
         assert notebook.exists()
