@@ -297,22 +297,45 @@ def test_a_build_is_incremental_and_a_failed_one_leaves_the_last_site(small_book
 
 
 @pytest.mark.parametrize("address", [None, "https://github.com/someone/something"])
-def test_a_download_runs_with_what_its_reader_types(tmp_path, monkeypatch, address):
-    source = made(tmp_path / "one.ipynb", "print('x is', x)").path
+def test_a_download_is_the_source_and_says_how_to_install_the_library(tmp_path, address):
+    source = made(tmp_path / "one.ipynb", "print(x)").path
     notebook = nbformat.read(source, as_version=4)
     notebook.cells[1].outputs = [nbformat.v4.new_output("stream", text="old")]
     nbformat.write(notebook, source)
     output = tmp_path / "site" / "one.ipynb"
     downloads.write(source, output, address)
-    about, install, _, last = nbformat.read(output, as_version=4).cells
+    about, install, *cells = nbformat.read(output, as_version=4).cells
     assert (about.cell_type, install.cell_type) == ("markdown", "code")
     assert f"pip install --quiet {f'git+{address}' if address else '-e .'}" in install.source
     assert ("checkout" in about.source) == (address is None)
-    assert not last.outputs
-    output.write_text(output.read_text().replace("x: int = 3", "x: int = 5"))
-    execute(Chapter(output), {}, tmp_path / "run.ipynb")
-    assert code_cells(tmp_path / "run.ipynb")[-1].outputs[0].text == "x is 5\n"
+    assert [cell.source for cell in cells] == [cell.source for cell in notebook.cells]
+    assert not any(cell.outputs for cell in cells)
     assert Chapter(output).title == "one", "no comment in code is a title"
+
+
+def test_a_download_of_any_format_is_valid(tmp_path):
+    source = made(tmp_path / "one.ipynb", "print(x)").path
+    notebook = nbformat.read(source, as_version=4)
+    notebook.nbformat_minor = 4
+    for cell in notebook.cells:
+        del cell["id"]
+    nbformat.write(notebook, source)
+    downloads.write(source, tmp_path / "out.ipynb", None)
+    nbformat.validate(nbformat.read(tmp_path / "out.ipynb", as_version=4))
+
+
+def test_what_a_reader_types_into_a_download_is_what_runs(tmp_path):
+    file = tmp_path / "setup.ipynb"
+    downloads.write(CHAPTERS["setup"].path, file, None)
+    typed = file.read_text(encoding="utf-8")
+    assert "contexts: int = 64" in typed
+    file.write_text(typed.replace("contexts: int = 64", "contexts: int = 5"), encoding="utf-8")
+    notebook = nbformat.read(file, as_version=4)
+    notebook.cells.append(nbformat.v4.new_code_cell("contexts"))
+    nbformat.write(notebook, file)
+    execute(Chapter(file), {}, tmp_path / "out.ipynb")
+    (shown,) = code_cells(tmp_path / "out.ipynb")[-1].outputs
+    assert shown.data["text/plain"] == "5"
 
 
 def fork_lines():
@@ -455,4 +478,7 @@ def test_conda_pip_and_pyproject_agree():
     assert pins["numpy"] == lock["numpy"]
     assert project["project"]["requires-python"] == f">={pins['python']}"
     assert {"pip": ["-r requirements.lock", "-e ."]} in conda
+    rerun = (ROOT / "book" / "rerun.md").read_text(encoding="utf-8")
+    for extra in project["project"]["optional-dependencies"]:
+        assert f'".[{extra}]"' in rerun
     assert not re.search(r"://|--index|--find", (ROOT / "requirements.lock").read_text())

@@ -132,6 +132,10 @@ def test_all_chapters_run_and_failures_are_told_at_the_end(book, icl):
         (["run", "book/none.ipynb"], "no such notebook"),
         (["run", "book/judging"], "no such notebook"),
         (["run", "book/text.ipynb"], "not a notebook"),
+        (["run", "book/nameless.ipynb"], "names no kernel"),
+        (["run", "other/output.ipynb"], "a parameter named output"),
+        (["run", "other/float.ipynb", "--b", "nan"], "b=nan: a finite number is needed"),
+        (["run", "other/float.ipynb", "--b", "inf"], "b=inf: a finite number is needed"),
         (["run", "all", "--sed", "3"], "did you mean --seed?"),
         (["run", "all", "--seed", "x"], "'x' is not a valid integer"),
         (["run", "judging", "--output", ""], "the name of a folder is needed"),
@@ -148,10 +152,18 @@ def test_all_chapters_run_and_failures_are_told_at_the_end(book, icl):
     ],
 )
 def test_mistakes_are_one_line_before_any_work(book, icl, arguments, words):
-    (book / "book" / "text.ipynb").write_text("no JSON\nat all")
+    others = {
+        "text.ipynb": "no JSON\nat all",
+        "nameless.ipynb": json.dumps(
+            {"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
+        ),
+    }
     (book / "x.safetensors").mkdir()
-    if arguments[1] != "book/text.ipynb":
-        (book / "book" / "text.ipynb").unlink()
+    write(book / "other" / "output.ipynb", "output: int = 1  # a number")
+    write(book / "other" / "float.ipynb", "b: float = 1.0  # a number")
+    file = arguments[1].removeprefix("book/")
+    if file in others:
+        (book / "book" / file).write_text(others[file])
     status, out, err = icl(*arguments)
     assert (status, out) == (2, "")
     assert err.startswith("icl: ")
@@ -246,6 +258,7 @@ def test_verdicts_without_estimates_and_new_ones_are_shown_as_they_are():
     text = "\n".join(Comparison(bare, bare).lines())
     assert "reproduced; as published" in text
     assert "intervals" not in text
+    assert "published" not in "\n".join(Comparison(verdict(), None).lines())
     new = Comparison(verdict(), {})
     assert not new.changed
     assert "not judged in the published run" in "\n".join(new.lines())

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from icl.errors import Failed, writable
+from icl.errors import Failed, require, writable
 from icl.site import differences, reruns
 from icl.site.chapters import Chapter, Job, chapters, execute, executed, root
 
@@ -28,11 +28,14 @@ def command(name: str) -> click.Command:
 
 def _of_chapter(name: str, chapter: Chapter) -> click.Command:
     about = f"Execute the chapter {chapter.name} with other parameters."
+    parameters = chapter.parameters()
+    taken = f"{name}: a parameter named output: --output is where `icl run` writes; rename it"
+    require("output" not in {p.name for p in parameters}, taken)
     options = [
         click.Option(
             [f"--{p.name}", p.name], type=p.kind, default=p.default, show_default=True, help=p.help
         )
-        for p in chapter.parameters()
+        for p in parameters
     ]
 
     def run(folder: Path | None, given: dict) -> None:

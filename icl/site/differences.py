@@ -16,6 +16,7 @@ from icl.site.reruns import checkout, words
 
 FINDING = "found.finding"  # how a chapter shows it
 SHOWN = 5  # of the estimates outside their published intervals
+HANGING = {"subsequent_indent": "    ", "break_on_hyphens": False}
 SAME = 1e-6  # relative: what is exact may differ by so much on another machine
 
 
@@ -52,35 +53,36 @@ def published(chapter: Chapter) -> Published | None:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A verdict beside the published one on the same claim, if there is one."""
+    """A verdict as plain data (`Verdict.to_dict`), beside the published one on the same claim.
+
+    `there` is None without a published run, and empty if that run did not judge the claim.
+    """
 
     here: dict
-    there: dict
+    there: dict | None
 
     @property
     def changed(self) -> bool:
         """Was anything decided otherwise?"""
-        return bool(self.there) and (bool(self.moved) or self._outcomes[0] != self._outcomes[1])
-
-    @property
-    def _outcomes(self) -> tuple[str, str]:
-        return self.here["outcome"], self.there["outcome"]
+        return bool(self.there) and (
+            self.here["outcome"] != self.there["outcome"] or bool(self.moved)
+        )
 
     @property
     def moved(self) -> list[str]:
         """The settings of both in which the decision differs."""
-        here, there = (verdict.get("settings", {}) for verdict in (self.here, self.there))
+        there = self.there["settings"] if self.there else {}
         return [
             f"{setting}: {decision}; published: {there[setting]}"
-            for setting, decision in here.items()
+            for setting, decision in self.here["settings"].items()
             if there.get(setting, decision) != decision
         ]
 
     @property
     def pairs(self) -> list[tuple[dict, dict]]:
         """The estimates of both, each beside the published one."""
-        known = {_key(finding): finding for finding in self.there.get("findings", [])}
-        here = self.here.get("findings", [])
+        here, there = ((verdict or {}).get("findings", []) for verdict in (self.here, self.there))
+        known = {_key(finding): finding for finding in there}
         return [(finding, known[_key(finding)]) for finding in here if _key(finding) in known]
 
     @property
@@ -91,30 +93,25 @@ class Comparison:
     def lines(self) -> Iterator[str]:
         """The claim, both verdicts, and what differs."""
         yield from wrap(f"{self.here['id']}: {self.here['statement']}", width(), **HANGING)
-        outcome = self.here.get("headline", self.here["outcome"])
-        if not self.there:
-            yield from entry("verdict", f"{outcome}; not judged in the published run")
-            yield from entry("here", _said(self.here))
-            return
-        before = self.there.get("headline", self.there["outcome"])
-        same = "as published" if outcome == before else f"published: {before}"
-        yield from entry("verdict", f"{outcome}; {same}")
-        yield from entry("here", _said(self.here))
-        yield from entry("published", _said(self.there))
+        yield from entry("verdict", f"{self.here['headline']}{self._beside()}")
+        yield from entry("here", self.here.get("said", ""))
+        if self.there:
+            yield from entry("published", self.there.get("said", ""))
         for text in self.moved:
             yield from entry("changed", text)
         if self.pairs:
-            inside = len(self.pairs) - len(self.outside)
-            text = f"{inside} of {len(self.pairs)} estimates lie in the published intervals"
-            yield from entry("intervals", text)
+            yield from entry("intervals", _lie(self.pairs))
         for here, there in self.outside[:SHOWN]:
             text = f"{_place(here)}: {_estimate(here)}; published: {_estimate(there)}"
             yield from entry("outside", text)
         if len(self.outside) > SHOWN:
             yield from entry("outside", f"and {len(self.outside) - SHOWN} more")
 
-
-HANGING = {"subsequent_indent": "    ", "break_on_hyphens": False}
+    def _beside(self) -> str:
+        if not self.there:
+            return "" if self.there is None else "; not judged in the published run"
+        before = self.there["headline"]
+        return f"; published: {before}" if before != self.here["headline"] else "; as published"
 
 
 def finding(run: Path) -> str:
@@ -148,6 +145,11 @@ def _inside(here: dict, there: dict) -> bool:
     return low <= value <= high or math.isclose(value, there["value"], rel_tol=SAME, abs_tol=SAME)
 
 
+def _lie(pairs: list[tuple[dict, dict]]) -> str:
+    inside = sum(_inside(*pair) for pair in pairs)
+    return f"{inside} of {len(pairs)} estimates lie in the published intervals"
+
+
 def _place(finding: dict) -> str:
     return ", ".join(filter(None, (finding["setting"], finding["part"], finding["statistic"])))
 
@@ -155,11 +157,6 @@ def _place(finding: dict) -> str:
 def _estimate(finding: dict) -> str:
     value, low, high = (finding[name] for name in ("value", "low", "high"))
     return str(Estimate(value, low, high, value))
-
-
-def _said(verdict: dict) -> str:
-    """What decides a verdict, in words."""
-    return verdict.get("said", verdict.get("numbers", ""))
 
 
 def report(run: Path, before: Published | None) -> list[str]:
@@ -181,21 +178,21 @@ def brief(job: Job, before: Published | None) -> list[str]:
 
 
 def _compare(run: Path, before: Published | None) -> list[Comparison]:
-    known = before.verdicts if before else {}
+    if not before:
+        return [Comparison(verdict, None) for verdict in verdicts(run)]
+    known = before.verdicts
     return [Comparison(verdict, known.get(verdict["id"], {})) for verdict in verdicts(run)]
 
 
 def _summary(found: list[Comparison], before: Published | None, short: bool = False) -> str:
     """How many verdicts changed, and how many estimates lie in their published intervals."""
-    beside = f"; compared with {before}" if before and not short else ""
     if not before:
-        beside = "; no published run to compare with: `icl build` makes it"
+        judged = f"{len(found)} verdicts" if found else "no claim is judged here"
+        return f"{judged}; no published run to compare with: `icl build` makes it"
+    compared = "" if short else f"; compared with {before}"
     if not found:
-        return f"no claim is judged here{beside}"
-    if not before:
-        return f"{len(found)} verdicts{beside}"
+        return f"no claim is judged here{compared}"
     changed = sum(comparison.changed for comparison in found)
     pairs = [pair for comparison in found for pair in comparison.pairs]
-    inside = sum(_inside(*pair) for pair in pairs)
-    lie = f", {inside} of {len(pairs)} estimates lie in the published intervals" if pairs else ""
-    return f"{changed} of {len(found)} verdicts changed{lie}{beside}"
+    lie = f", {_lie(pairs)}" if pairs else ""
+    return f"{changed} of {len(found)} verdicts changed{lie}{compared}"

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import math
 import os
 import re
 from pathlib import Path
@@ -15,16 +16,14 @@ LONGEST = 80  # characters of a folder's name
 
 
 def find(name: str) -> Chapter:
-    """The notebook at a path.
-
-    Raises `Refused` where there is none.
-    """
+    """The notebook at a path; refused where there is none that a kernel can run."""
     path = Path(name).absolute()
     require(path.is_file(), f"{name}: no such notebook; `icl list` names the chapters")
     try:
-        nbformat.read(path, as_version=4)
+        kernel = nbformat.read(path, as_version=4).metadata.get("kernelspec", {}).get("name")
     except Exception as error:  # of nbformat, jsonschema, json or the file's encoding
         raise Refused(f"{name}: not a notebook ({str(error).splitlines()[0][:80]})") from None
+    require(bool(kernel), f"{name}: names no kernel; saved once in JupyterLab it does")
     return Chapter(path)
 
 
@@ -41,6 +40,9 @@ def plan(chapter: Chapter, given: dict, folder: Path | None) -> Job:
     another notebook, or of the same with other defaults.
     """
     changed = chapter.changed(given)
+    for name, value in changed.items():
+        finite = not isinstance(value, float) or math.isfinite(value)
+        require(finite, f"{name}={value}: a finite number is needed")
     home = checkout(chapter)
     folder = folder or (home / "_build" / "runs" if home else chapter.path.parent / "runs")
     output = folder / chapter.name / _name(changed) / f"{chapter.name}.ipynb"
