@@ -155,7 +155,7 @@ def test_the_dark_mode_keeps_figures_on_white(visit):
 @pytest.mark.parametrize("name", chapters(ROOT))
 def test_a_download_is_the_clean_notebook_with_an_installation_on_top(visit, name):
     page = visit(f"book/{name}.html")
-    link = page.locator("a.btn-download-source-button").get_attribute("href")
+    link = page.locator("a.btn-download-source-button").first.get_attribute("href")
     response = page.request.get(urljoin(page.url, link))
     given = nbformat.reads(response.text(), as_version=4).cells
     source = nbformat.read(ROOT / "book" / f"{name}.ipynb", as_version=4).cells
