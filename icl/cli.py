@@ -75,7 +75,7 @@ def list_models():
         risk = "not trained"
         if name in shipped:
             risks = load(name).risks
-            risk = f"risk {risks.mean():.3f} ({risks.min():.3f} to {risks.max():.3f})"
+            risk = f"risk {risks.mean():.3g} ({risks.min():.3g} to {risks.max():.3g})"
         about = f"{plan.config.label}: {risk}, {len(plan.seeds)} seeds"
         click.echo("\n".join([name, *_wrapped(about, 4)]))
     trainable = ", ".join(name for name, found in experiments().items() if found.PLANS)

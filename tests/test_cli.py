@@ -106,7 +106,7 @@ def test_list_names_models_with_label_risk_and_seeds(icl):
     text = " ".join(out.split())
     for name in checkpoints.catalogue():
         model = load(name)
-        mean, low, high = (f"{x:.3f}" for x in (model.risks.mean(), *model.risks.aminmax()))
+        mean, low, high = (f"{x:.3g}" for x in (model.risks.mean(), *model.risks.aminmax()))
         about = f"{model.label}: risk {mean} ({low} to {high}), {len(model.seeds)} seeds"
         assert f"{name} {about}" in text
     trainable = text.split("CHAPTER): ")[1].split(", ")
