@@ -42,7 +42,7 @@ def choose(name: str, value: str, allowed: Iterable[str]) -> str:
 
 
 def writable(output: str | Path) -> Path:
-    """A folder to write to, which need not exist; refused if nothing can be written there."""
+    """The folder at a path, which need not exist; refused if nothing can be written there."""
     require(str(output).strip() != "", f"output={output!r}: the name of a folder is needed")
     folder = Path(output).absolute()
     try:
@@ -51,4 +51,4 @@ def writable(output: str | Path) -> Path:
         TemporaryFile(dir=there).close()
     except OSError as error:
         raise Refused(f"output={output}: cannot be written to ({error.strerror})") from None
-    return Path(output)
+    return folder
