@@ -52,6 +52,11 @@ class Checkpoint:
     def __post_init__(self):
         require(self.model.whole, f"{self.name}: a model with masked heads: allowed are whole ones")
 
+    def __repr__(self) -> str:
+        low, high = self.risks.min(), self.risks.max()
+        risk = f"excess risk {low:.4g} to {high:.4g}"
+        return f"Checkpoint({self.name}: {self.label}; {len(self.seeds)} seeds, {risk})"
+
     @property
     def label(self) -> str:
         """What to call it in a figure; its name is only how to load it."""

@@ -2,10 +2,13 @@
 
 import sys
 from pathlib import Path
+from textwrap import wrap
 
 import click
 
-from icl.errors import Failed, Refused, choose, require
+from icl.errors import Failed, Refused, choose, require, writable
+
+WIDTH = 80  # characters of a line
 
 
 class OneLine(click.Group):
@@ -19,32 +22,24 @@ class OneLine(click.Group):
 
 
 class Chapters(OneLine):
-    """One subcommand per chapter, its options read from the chapter's parameters cell."""
+    """One subcommand per chapter, by its name or its path, and one for all of them."""
 
     def list_commands(self, ctx):
-        from icl.site import chapters
+        from icl.site import commands
 
-        return list(chapters.chapters(chapters.root()))
+        return commands.names()
+
+    def resolve_command(self, ctx, args):
+        from icl.site import reruns
+
+        if args and reruns.is_path(args[0]):
+            return args[0], self.get_command(ctx, args[0]), args[1:]
+        return super().resolve_command(ctx, args)
 
     def get_command(self, ctx, name):
-        from icl.site import chapters
+        from icl.site import commands
 
-        chapter = chapters.chapters(chapters.root())[name]
-
-        def run(output, **values):
-            run_chapter(chapter, values, output)
-
-        options = [
-            click.Option(
-                [f"--{p.name}"], type=p.kind, default=p.default, show_default=True, help=p.help
-            )
-            for p in chapter.parameters()
-        ]
-        output = click.Option(
-            ["--output"], type=click.Path(path_type=Path), help="Folder for notebook and figures."
-        )
-        about = f"Execute the chapter {name} with other parameters."
-        return click.Command(name, callback=run, params=[*options, output], help=about)
+        return commands.command(name)
 
 
 @click.group(cls=OneLine)
@@ -54,44 +49,51 @@ def cli():
 
 
 @cli.command(name="list")
-def list_all():
-    """List chapters with their parameters, and trained models with their risk."""
-    from icl.checkpoints import catalogue, load
-    from icl.experiments import experiments, plans
+@click.option("--models", is_flag=True, help="Trained models in place of chapters.")
+def list_all(models):
+    """List chapters, or trained models with their risk."""
     from icl.site import chapters
 
-    for name, chapter in chapters.chapters(chapters.root()).items():
-        click.echo(f"{name}: {chapter.title}")
-        for p in chapter.parameters():
-            click.echo(f"  --{p.name:<12} {p.help} (default {p.default})")
-    trainable = [name for name, found in experiments().items() if found.PLANS]
-    click.echo(f"\nexperiments (train --experiment): {', '.join(trainable)}")
-    click.echo("\ntrained models (train, verify), with the mean excess risk of every seed:")
+    if models:
+        list_models()
+        return
+    found = {name: c.title for name, c in chapters.chapters(chapters.root()).items()}
+    column = max(map(len, found)) + 2
+    for name, title in found.items():
+        lines = wrap(title, WIDTH - column)
+        click.echo(f"{name:<{column}}" + f"\n{'':<{column}}".join(lines))
+    click.echo("\nicl run CHAPTER --help has its parameters, icl list --models the trained models")
+
+
+def list_models():
+    """Print every model that an experiment plans, with its label and its risk."""
+    from icl.checkpoints import catalogue, load
+    from icl.experiments import experiments, plans
+
+    shipped = catalogue()
     for name, plan in plans().items():
-        trained = name in catalogue()
-        risks = " ".join(f"{risk:.3f}" for risk in load(name).risks) if trained else "not trained"
-        click.echo(f"  {name}: {plan.config.label}\n    {risks}")
+        risk = "not trained"
+        if name in shipped:
+            risks = load(name).risks
+            risk = f"risk {risks.mean():.3g} ({risks.min():.3g} to {risks.max():.3g})"
+        about = f"{plan.config.label}: {risk}, {len(plan.seeds)} seeds"
+        click.echo("\n".join([name, *_wrapped(about, 4)]))
+    trainable = ", ".join(name for name, found in experiments().items() if found.PLANS)
+    click.echo("\nchapters with trained models (icl train --experiment CHAPTER):")
+    click.echo("\n".join(_wrapped(trainable, 4)))
+
+
+def _wrapped(text: str, indent: int) -> list[str]:
+    return wrap(text, WIDTH, initial_indent=" " * indent, subsequent_indent=" " * indent,
+                break_on_hyphens=False)  # fmt: skip
 
 
 @cli.group(cls=Chapters)
 def run():
-    """Execute a chapter; its parameters are options, see `icl run CHAPTER --help`."""
+    """Execute a chapter, by its name or its path, or all.
 
-
-def run_chapter(chapter, values: dict, output: Path | None) -> None:
-    """Execute, then say where the notebook and figures are and what the verdicts were."""
-    from icl.site import chapters
-
-    output = output or chapters.root() / "_build" / "runs" / chapter.name
-    require(not output.is_file(), f"output={output}: is a file; a folder is needed")
-    path = output / f"{chapter.name}.ipynb"
-    click.echo(f"running {chapter.name} ...", err=True)
-    chapters.execute(chapter, values, path)
-    for figure in chapters.extract_figures(path):
-        click.echo(f"figure    {figure}")
-    click.echo(f"notebook  {path}")
-    for verdict in chapters.verdicts(path):
-        click.echo(f"{verdict['id']}: {verdict['statement']} {verdict['outcome'].upper()}")
+    Its parameters are options, see `icl run CHAPTER --help`.
+    """
 
 
 @cli.command()
@@ -101,9 +103,7 @@ def run_chapter(chapter, values: dict, output: Path | None) -> None:
 @click.option("--steps", type=click.IntRange(1), help="Number of steps.  [default: the recipe's]")
 @click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
 @click.option("--threads", type=click.IntRange(1), help="CPU threads.  [default: all cores]")
-@click.option(
-    "--output", type=click.Path(path_type=Path), help="File to write; with --experiment, a folder."
-)
+@click.option("--output", help="File to write; with --experiment, a folder.")
 def train(name, experiment, seeds, steps, device, threads, output):
     """Train NAME, one of the models that `icl list` shows, or all of an experiment.
 
@@ -121,16 +121,19 @@ def train(name, experiment, seeds, steps, device, threads, output):
         require(not given, f"{', '.join(given)}: not allowed with --experiment")
         known = experiments()
         needed = known[choose("experiment", experiment, known)].PLANS
-        runs.train_all(needed, output or checkpoints.TRAINED, device)
+        folder = checkpoints.TRAINED if output is None else output
+        runs.train_all(needed, writable(folder), device)
         return
     require(name is not None, "NAME is missing: name a model, or an experiment with --experiment")
     known = plans()
     plan = known[choose("model", name, known)].adjusted(steps=steps, seeds=_seeds(seeds))
-    output = output or checkpoints.TRAINED / f"{name}.safetensors"
-    require(output.suffix == ".safetensors", f"output={output}: its name must end in .safetensors")
+    file = checkpoints.TRAINED / f"{name}.safetensors" if output is None else Path(output)
+    require(file.suffix == ".safetensors", f"output={output}: its name must end in .safetensors")
+    require(not file.is_dir(), f"output={output}: is a folder; a file is needed")
+    writable(file.parent)
     if threads:
         torch.set_num_threads(threads)
-    runs.train_model(plan, output, device)
+    runs.train_model(plan, file, device)
 
 
 def _seeds(text: str | None) -> tuple[int, ...] | None:

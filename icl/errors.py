@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from pathlib import Path
+from tempfile import TemporaryFile
 
 MANY = 20  # with more names than these to choose from, only the nearest are shown
 
@@ -37,3 +39,16 @@ def choose(name: str, value: str, allowed: Iterable[str]) -> str:
         nearest = get_close_matches(str(value), allowed, n=5, cutoff=0)
         shown = f"{', '.join(nearest)} and {len(allowed) - len(nearest)} more"
     raise Refused(f"{name}={value!r}: allowed are {shown}{hint}")
+
+
+def writable(output: str | Path) -> Path:
+    """The folder at a path, which need not exist; refused if nothing can be written there."""
+    require(str(output).strip() != "", f"output={output!r}: the name of a folder is needed")
+    folder = Path(output).absolute()
+    try:
+        there = next(path for path in (folder, *folder.parents) if path.exists())
+        require(there.is_dir(), f"output={output}: {there} is a file; a folder is needed")
+        TemporaryFile(dir=there).close()
+    except OSError as error:
+        raise Refused(f"output={output}: cannot be written to ({error.strerror})") from None
+    return folder

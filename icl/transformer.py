@@ -89,6 +89,9 @@ class Transformer(nn.Module, Predictor):
         self.readout = Maps(n_models, (config.d_model,), ())
         self.gates = [torch.ones(n_models, heads) for heads in config.heads]
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.n_models} models of {self.config})"
+
     @property
     def whole(self) -> bool:
         """Does every head work, so that the weights alone say what the models are?"""
@@ -99,9 +102,8 @@ class Transformer(nn.Module, Predictor):
 
         This order is part of what a seed means: weights are drawn and gradients summed in it.
         """
-        weights = [maps.weight for maps in self._maps()]
-        known = set(map(id, weights))
-        return weights + [p for p in self.parameters() if id(p) not in known]
+        weights = (maps.weight for maps in self._maps())
+        return list(dict.fromkeys(chain(weights, self.parameters())))
 
     def _maps(self) -> list[Maps]:
         kinds = zip(*(block.maps() for block in self.blocks), strict=True)
@@ -148,11 +150,9 @@ class Transformer(nn.Module, Predictor):
 
     def start(self, contexts: Contexts) -> Tensor:
         """States of all tokens before the first layer, (M, B, T, D)."""
-        require(
-            contexts.tokens is not None,
-            f"contexts without tokens: {self.config.attention} attention on tokens needs "
-            "contexts drawn with queries=1 or more",
-        )
+        needs = "attention on tokens needs contexts drawn with queries=1 or more"
+        given = contexts.tokens is not None
+        require(given, f"contexts without tokens: {self.config.attention} {needs}")
         unlabelled = functional.pad(asked(contexts), (0, 1))
         tokens = torch.cat([contexts.tokens, unlabelled], dim=-2)
         tokens = _with_models(tokens, 3).to(self.embed.weight)

@@ -1,7 +1,10 @@
+import sys
+
 import pytest
 import torch
 from hypothesis import settings
 
+from icl import cli
 from icl.tasks import SparseLinear
 from icl.transformer import Architecture, build
 
@@ -28,3 +31,17 @@ def model():
     """Two small models with unequal head counts, float64."""
     config = Architecture(d=4, heads=(3, 1, 2), d_head=3, d_model=7)
     return build(config, 2).initialise((5, 6), 1.0).double()
+
+
+@pytest.fixture
+def icl(monkeypatch, capsys):
+    """Run `icl ARGUMENTS`; returns exit status, stdout, stderr."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["icl", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        return stop.value.code or 0, *capsys.readouterr()
+
+    return run

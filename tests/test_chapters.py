@@ -14,7 +14,7 @@ import yaml
 
 from icl.errors import Failed, Refused
 from icl.experiments import SHARED, experiments
-from icl.site import build, chapters, digests
+from icl.site import build, chapters, digests, downloads
 from icl.site.chapters import Chapter, execute
 
 ROOT = Path(__file__).parent.parent
@@ -168,6 +168,58 @@ def test_a_malformed_table_of_contents_is_refused_in_one_line(tmp_path, text):
         chapters.toc(tmp_path)
 
 
+def test_only_values_that_are_not_the_defaults_are_injected(tmp_path):
+    """So that whoever edits the parameters of a published notebook runs it with what was typed."""
+    chapter = made(tmp_path / "c.ipynb", "print(x)")
+    for given, count in (({}, 0), ({"x": 3}, 0), ({"x": 4}, 1)):
+        execute(chapter, given, tmp_path / "out.ipynb")
+        cells = code_cells(tmp_path / "out.ipynb")
+        tags = [tag for cell in cells for tag in cell.metadata.get("tags", [])]
+        assert tags.count("injected-parameters") == count
+        assert cells[-1].outputs[0].text == f"{given.get('x', 3)}\n"
+    with pytest.raises(Refused, match="parameter='y': allowed are x"):
+        execute(chapter, {"y": 1}, tmp_path / "out.ipynb")
+
+
+@pytest.mark.parametrize(
+    ("line", "kind"),
+    [("x: float = 1  # a", "float"), ("x = 2  # a", "integer"), ("x = 'a'", "text")],
+)
+def test_a_parameter_without_a_type_has_that_of_its_default(tmp_path, line, kind):
+    path = made(tmp_path / "c.ipynb").path
+    path.write_text(path.read_text().replace("x: int = 3  # a number", line))
+    assert [p.kind.name for p in Chapter(path).parameters()] == [kind]
+
+
+@pytest.mark.parametrize("line", ["x = 2 ** 3", "x = [1, 2]", "x = None", "x = other"])
+def test_a_parameter_that_no_option_can_be_is_refused(tmp_path, line):
+    path = made(tmp_path / "c.ipynb").path
+    path.write_text(path.read_text().replace("x: int = 3  # a number", line))
+    with pytest.raises(Refused, match=r"^c.ipynb: x = .*: allowed is a number, text, or bool$"):
+        Chapter(path).parameters()
+
+
+def test_chapters_are_told_as_they_start_and_failures_at_the_end(tmp_path):
+    sources = {"a": "x", "b": "1 / 0", "c": "from icl.errors import require\nrequire(0, 'x: no')"}
+    jobs = [
+        chapters.Job(made(tmp_path / f"{name}.ipynb", source), tmp_path / "out" / f"{name}.ipynb")
+        for name, source in sources.items()
+    ]
+    said = []
+    ended = {job.title: error for job, error in chapters.executed(jobs, said.append)}
+    assert said == [f"executing {name} ..." for name in sources]
+    assert ended["a"] == ""
+    assert ended["b"].startswith("b, cell 2: ZeroDivisionError")
+    assert ended["c"] == "c: x: no"
+    assert [path.name for path in (tmp_path / "out").glob("*.ipynb") if path.stem in sources] == [
+        "a.ipynb"
+    ]
+    said.clear()
+    with pytest.raises(Failed, match=r"(?s)ZeroDivisionError.*c: x: no"):
+        chapters.execute_all(jobs, said.append)
+    assert said == ["executing b ...", "executing c ..."], "what is done is not executed again"
+
+
 def test_a_value_a_chapter_refuses_is_the_user_s_mistake_not_a_failure(tmp_path):
     source = "from icl.errors import require\nrequire(x > 0, f'x={x}: must be above 0')"
     with pytest.raises(Refused, match=r"^x=-1: must be above 0$"):
@@ -219,6 +271,11 @@ def test_a_build_is_incremental_and_a_failed_one_leaves_the_last_site(small_book
     link = r"mybinder.org/v2/gh/someone/something/main\?urlpath=[a-z/]*tree/book/one.ipynb"
     assert re.search(link, page.read_text())
     assert said[-1].startswith("building")
+    download = index.parent / "_sources" / "book" / "one.ipynb"
+    assert "_sources/book/one.ipynb" in page.read_text(), "the button's link"
+    assert "pip install --quiet git+https://github.com/someone/something" in download.read_text()
+    assert "first result" in download.read_text(), "its code"
+    assert all(not cell.outputs for cell in code_cells(download))
 
     said.clear()
     build.build(small_book, said.append)
@@ -237,6 +294,48 @@ def test_a_build_is_incremental_and_a_failed_one_leaves_the_last_site(small_book
     with pytest.raises(Refused, match=r"book/two.ipynb is not in _toc.yml"):
         build.build(small_book, said.append)
     assert "first result" in page.read_text()
+
+
+@pytest.mark.parametrize("address", [None, "https://github.com/someone/something"])
+def test_a_download_is_the_source_and_says_how_to_install_the_library(tmp_path, address):
+    source = made(tmp_path / "one.ipynb", "print(x)").path
+    notebook = nbformat.read(source, as_version=4)
+    notebook.cells[1].outputs = [nbformat.v4.new_output("stream", text="old")]
+    nbformat.write(notebook, source)
+    output = tmp_path / "site" / "one.ipynb"
+    downloads.write(source, output, address)
+    about, install, *cells = nbformat.read(output, as_version=4).cells
+    assert (about.cell_type, install.cell_type) == ("markdown", "code")
+    assert f"pip install --quiet {f'git+{address}' if address else '-e .'}" in install.source
+    assert ("checkout" in about.source) == (address is None)
+    assert [cell.source for cell in cells] == [cell.source for cell in notebook.cells]
+    assert not any(cell.outputs for cell in cells)
+    assert Chapter(output).title == "one", "no comment in code is a title"
+
+
+def test_a_download_of_any_format_is_valid(tmp_path):
+    source = made(tmp_path / "one.ipynb", "print(x)").path
+    notebook = nbformat.read(source, as_version=4)
+    notebook.nbformat_minor = 4
+    for cell in notebook.cells:
+        del cell["id"]
+    nbformat.write(notebook, source)
+    downloads.write(source, tmp_path / "out.ipynb", None)
+    nbformat.validate(nbformat.read(tmp_path / "out.ipynb", as_version=4))
+
+
+def test_what_a_reader_types_into_a_download_is_what_runs(tmp_path):
+    file = tmp_path / "setup.ipynb"
+    downloads.write(CHAPTERS["setup"].path, file, None)
+    typed = file.read_text(encoding="utf-8")
+    assert "contexts: int = 64" in typed
+    file.write_text(typed.replace("contexts: int = 64", "contexts: int = 5"), encoding="utf-8")
+    notebook = nbformat.read(file, as_version=4)
+    notebook.cells.append(nbformat.v4.new_code_cell("contexts"))
+    nbformat.write(notebook, file)
+    execute(Chapter(file), {}, tmp_path / "out.ipynb")
+    (shown,) = code_cells(tmp_path / "out.ipynb")[-1].outputs
+    assert shown.data["text/plain"] == "5"
 
 
 def copy_lines():
@@ -326,7 +425,7 @@ def test_commands_of_the_book_run_as_written(scratch, block):
         check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    if "icl run" in block:
+    if "icl run" in block and "--help" not in block:
         notebook = Path(re.search(r"^notebook +(.+)$", done.stdout, re.MULTILINE)[1])
         assert notebook.is_relative_to(scratch)
         assert notebook.exists()
@@ -379,4 +478,7 @@ def test_conda_pip_and_pyproject_agree():
     assert pins["numpy"] == lock["numpy"]
     assert project["project"]["requires-python"] == f">={pins['python']}"
     assert {"pip": ["-r requirements.lock", "-e ."]} in conda
+    rerun = (ROOT / "book" / "rerun.md").read_text(encoding="utf-8")
+    for extra in project["project"]["optional-dependencies"]:
+        assert f'".[{extra}]"' in rerun
     assert not re.search(r"://|--index|--find", (ROOT / "requirements.lock").read_text())

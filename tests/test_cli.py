@@ -8,16 +8,18 @@ import sys
 import time
 from concurrent.futures import BrokenExecutor, Future, ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 
-from icl import checkpoints, cli, experiments, runs
+from icl import checkpoints, experiments, runs
 from icl.checkpoints import load
 from icl.errors import Failed, Refused
 from icl.experiments.models import SINGLE_HEAD
 from icl.runs import Job, train_all
+from icl.site.chapters import chapters
 from icl.starts import begin
 
 SMALL = SINGLE_HEAD["heads-1-3"]
@@ -32,20 +34,6 @@ def trial(monkeypatch):
         monkeypatch.setattr(experiments, "experiments", lambda: found)
 
     return plan
-
-
-@pytest.fixture
-def icl(monkeypatch, capsys):
-    """Run `icl ARGUMENTS`; returns exit status, stdout, stderr."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["icl", *map(str, arguments)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-        return stop.value.code or 0, *capsys.readouterr()
-
-    return run
 
 
 @pytest.mark.parametrize(
@@ -85,7 +73,8 @@ def test_mistakes_exit_2_with_one_line(icl, arguments, words):
 
 
 @pytest.mark.parametrize(
-    "command", ["", "list", "run", "run head-utilization", "run setup", "train", "verify", "build"]
+    "command",
+    ["", "list", "run", "run head-utilization", "run setup", "run all", "train", "verify", "build"],
 )
 def test_help_reads_well(icl, command):
     status, out, _ = icl(*command.split(), "--help")
@@ -94,18 +83,34 @@ def test_help_reads_well(icl, command):
     assert max(map(len, out.splitlines())) <= 80
     if command.startswith("run "):
         assert "INTEGER" in out
-        assert "[default: " in out
+        assert ("[default: " in out) == (command != "run all")
 
 
-def test_list_names_chapters_parameters_and_models(icl):
+def test_list_names_chapters_and_fits_a_screen(icl):
     status, out, _ = icl("list")
     assert status == 0
-    for word in ("head-utilization: ", "--contexts", "(default 1024)", "setup: ", "--nonzero"):
-        assert word in out
+    assert max(map(len, out.splitlines())) <= 80
+    found = chapters(Path(__file__).parent.parent)
+    assert len(out.splitlines()) < 2 * len(found)
+    for name, chapter in found.items():
+        title = re.search(rf"^{name}  +(.+(\n {{4}}.+)*)$", out, re.MULTILINE)[1]
+        assert " ".join(title.split()) == chapter.title
+    assert "--help" in out.splitlines()[-1]
+    assert "--models" in out.splitlines()[-1]
+
+
+def test_list_names_models_with_label_risk_and_seeds(icl):
+    status, out, _ = icl("list", "--models")
+    assert status == 0
+    assert max(map(len, out.splitlines())) <= 80
+    text = " ".join(out.split())
     for name in checkpoints.catalogue():
-        assert f"  {name}: {load(name).label}\n    {load(name).risks[0]:.3f} " in out
-    for name in ("preprocessing", "pruning"):
-        assert name in re.search(r"^experiments .*: (.*)$", out, re.MULTILINE)[1].split(", ")
+        model = load(name)
+        mean, low, high = (f"{x:.3g}" for x in (model.risks.mean(), *model.risks.aminmax()))
+        about = f"{model.label}: risk {mean} ({low} to {high}), {len(model.seeds)} seeds"
+        assert f"{name} {about}" in text
+    trainable = text.split("CHAPTER): ")[1].split(", ")
+    assert {"preprocessing", "pruning"} <= set(trainable)
 
 
 def test_train_writes_a_file_that_verifies_and_is_not_trained_twice(icl, tmp_path):
@@ -278,11 +283,9 @@ def test_verify_fails_for_a_file_from_elsewhere(icl, tmp_path, monkeypatch):
 
 
 def test_commands_that_need_the_book_say_so_elsewhere(icl, tmp_path, monkeypatch):
-    from icl.site import chapters
-
     monkeypatch.chdir(tmp_path)
     elsewhere = tmp_path / "site-packages" / "icl" / "site" / "chapters.py"
-    monkeypatch.setattr(chapters, "__file__", str(elsewhere))
+    monkeypatch.setattr("icl.site.chapters.__file__", str(elsewhere))
     status, _, err = icl("build")
     assert status == 2
     assert "not inside a checkout" in err

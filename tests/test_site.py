@@ -6,11 +6,13 @@ import shutil
 import threading
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import urljoin
 
+import nbformat
 import pytest
 
 from icl.site import build
-from icl.site.chapters import toc
+from icl.site.chapters import chapters, toc
 
 ROOT = Path(__file__).parent.parent
 PAGES = [f"book/{name}.html" for name in toc(ROOT)]
@@ -148,3 +150,17 @@ def test_the_dark_mode_keeps_figures_on_white(visit):
     assert page.locator("html").get_attribute("data-theme") == "dark"
     image = page.locator("figure img").first
     assert image.evaluate("i => getComputedStyle(i).backgroundColor") == "rgb(255, 255, 255)"
+
+
+@pytest.mark.parametrize("name", chapters(ROOT))
+def test_a_download_is_the_clean_notebook_with_an_installation_on_top(visit, name):
+    page = visit(f"book/{name}.html")
+    link = page.locator("a.btn-download-source-button").first.get_attribute("href")
+    response = page.request.get(urljoin(page.url, link))
+    given = nbformat.reads(response.text(), as_version=4).cells
+    source = nbformat.read(ROOT / "book" / f"{name}.ipynb", as_version=4).cells
+    assert "%pip install" in given[1].source
+    assert [cell.source for cell in given[2:]] == [cell.source for cell in source]
+    for cell in given:
+        assert "injected-parameters" not in cell.metadata.get("tags", [])
+        assert not cell.get("outputs")

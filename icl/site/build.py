@@ -13,7 +13,7 @@ import yaml
 
 from icl.errors import Failed, require
 from icl.experiments import TEMPLATE
-from icl.site import generated
+from icl.site import downloads, generated
 from icl.site.chapters import Job, chapters, execute_all, toc
 from icl.site.digests import digest
 
@@ -27,6 +27,7 @@ FRONT_DOOR = """<!doctype html>
 <a href="book/intro.html">How Transformers Use Their Heads In Context</a>
 </html>
 """
+DOWNLOADS = "downloads"  # in the stage, notebooks as the site offers them
 
 
 def build(folder: Path, say: Callable[[str], None] = print) -> Path:
@@ -47,6 +48,8 @@ def build(folder: Path, say: Callable[[str], None] = print) -> Path:
     _jupyter_book(stage, work / "next")
     whole = work / "next" / "_build" / "html"
     (whole / "index.html").write_text(FRONT_DOOR, encoding="utf-8")
+    # The theme's button links to these copies of what Sphinx read, which are executed notebooks.
+    shutil.copytree(stage / DOWNLOADS, whole / "_sources" / "book", dirs_exist_ok=True)
     (whole / stamp.name).write_text(mark)
     shutil.rmtree(work / "previous", ignore_errors=True)
     if site.exists():
@@ -79,10 +82,13 @@ def _stage(folder: Path, stage: Path, executed: dict[str, Path]) -> Path:
     skip = shutil.ignore_patterns("*.ipynb", ".*")
     shutil.copytree(folder / "book", stage / "book", ignore=skip)
     shutil.copy(folder / "_toc.yml", stage)
+    address = repository(folder)
     for name, path in executed.items():
-        shutil.copy(path, stage / "book" / f"{name}.ipynb")
+        page = f"{name}.ipynb"
+        shutil.copy(path, stage / "book" / page)
+        downloads.write(folder / "book" / page, stage / DOWNLOADS / page, address)
     config = yaml.safe_load((folder / "_config.yml").read_text(encoding="utf-8"))
-    if address := repository(folder):
+    if address:
         config["repository"] = {"url": address, "branch": "main"}
         config["launch_buttons"] = {"binderhub_url": "https://mybinder.org"}
         config["html"] |= {"use_repository_button": True, "use_issues_button": True}

@@ -1,7 +1,6 @@
 """Chapters: their parameters, their execution by papermill, and what they showed."""
 
 import ast
-import base64
 import contextlib
 import json
 import logging
@@ -9,7 +8,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -24,12 +23,14 @@ from sphinx_external_toc.parsing import MalformedError, parse_toc_yaml
 from yaml import YAMLError
 
 from icl.claims import MIME
-from icl.errors import Failed, Refused
+from icl.errors import Failed, Refused, choose
 from icl.site import digests
 
 KINDS = {"int": click.INT, "float": click.FLOAT, "bool": click.BOOL, "str": click.STRING}
 CELL_TIMEOUT = 600  # seconds
 AT_ONCE = 2  # chapters executed side by side
+# No time left: one cell computes, the others show. Not disabled (None) is on a terminal only.
+BAR = {"bar_format": "{desc}: |{bar:30}| {n_fmt} of {total_fmt} cells", "disable": None}
 
 
 def root() -> Path:
@@ -66,28 +67,33 @@ class Chapter:
     @property
     def title(self) -> str:
         """Its first heading."""
-        for cell in nbformat.read(self.path, as_version=4).cells:
-            if found := re.search(r"^# (.+)$", cell.source, re.MULTILINE):
-                return found[1]
-        return self.name
+        cells = nbformat.read(self.path, as_version=4).cells
+        text = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+        found = re.search(r"^# (.+)$", text, re.MULTILINE)
+        return found[1] if found else self.name
 
     def parameters(self) -> list[Parameter]:
         """Names, types, defaults and help, as the parameters cell declares them."""
         with _quiet():
             found = papermill.inspect_notebook(self.path)
-        return [
-            Parameter(
-                name,
-                KINDS.get(about["inferred_type_name"], click.STRING),
-                ast.literal_eval(about["default"]),
-                about["help"],
-            )
-            for name, about in found.items()
-        ]
+        return [self._parameter(**about) for about in found.values()]
+
+    def _parameter(self, name: str, inferred_type_name: str, default: str, help: str) -> Parameter:
+        with contextlib.suppress(ValueError, SyntaxError):
+            value = ast.literal_eval(default)
+            if kind := KINDS.get(inferred_type_name) or KINDS.get(type(value).__name__):
+                return Parameter(name, kind, value, help)
+        raise Refused(f"{self.path.name}: {name} = {default}: allowed is a number, text, or bool")
 
     def values(self, given: dict[str, Any]) -> dict[str, Any]:
         """The values of all parameters: those given, else the defaults."""
         return {p.name: p.default for p in self.parameters()} | given
+
+    def changed(self, given: dict[str, Any]) -> dict[str, Any]:
+        """Of these values those that are not the defaults, in the order of the parameters."""
+        defaults = self.values({})
+        given = {choose("parameter", name, defaults): value for name, value in given.items()}
+        return {name: given[name] for name, x in defaults.items() if given.get(name, x) != x}
 
     def digest(self, parameters: dict) -> str:
         """A hash of all that its result depends on."""
@@ -109,10 +115,8 @@ class Job:
 
     def is_done(self) -> bool:
         """Is the output there, and from what the chapter and all that it needs are now?"""
-        if not self.output.exists():
-            return False
-        about = nbformat.read(self.output, as_version=4).metadata.get("icl", {})
-        return about.get("digest") == self.chapter.digest(self.chapter.values(self.parameters))
+        mark = self.output.exists() and record(self.output).get("digest")
+        return bool(mark) and mark == self.chapter.digest(self.chapter.values(self.parameters))
 
 
 def chapters(folder: Path) -> dict[str, Chapter]:
@@ -132,13 +136,14 @@ def toc(folder: Path) -> list[str]:
     return [re.sub(r"^book/|\.(md|ipynb)$", "", name) for name in found]
 
 
-def execute(chapter: Chapter, parameters: dict, output: Path) -> None:
+def execute(chapter: Chapter, parameters: dict, output: Path, watched: bool = False) -> None:
     """Execute a chapter into `output`, which appears only when every cell has run.
 
-    Raises `Refused` where the chapter refuses a parameter's value, and `Failed` with the
-    chapter, the cell and the traceback where it breaks.
+    If it is `watched`, a terminal shows a bar, and a cell may take as long as it takes. Raises
+    `Refused` where the chapter refuses a parameter's value, and `Failed` with the chapter, the
+    cell and the traceback where it breaks.
     """
-    parameters = chapter.values(parameters)
+    parameters, changed = chapter.values(parameters), chapter.changed(parameters)
     output.parent.mkdir(parents=True, exist_ok=True)
     unfinished = output.with_suffix(".unfinished.ipynb")
     mark = chapter.digest(parameters)
@@ -148,18 +153,19 @@ def execute(chapter: Chapter, parameters: dict, output: Path) -> None:
             papermill.execute_notebook(
                 chapter.path,
                 unfinished,
-                parameters,
+                changed,
                 kernel_name="python3",
-                progress_bar=False,
+                progress_bar=BAR | {"desc": chapter.name} if watched else False,
                 cwd=chapter.path.parent,
-                execution_timeout=CELL_TIMEOUT,
+                execution_timeout=None if watched else CELL_TIMEOUT,
                 extra_arguments=["--log-level=50"],  # no notes on its transport or its end
             )
     except papermill.PapermillExecutionError as error:
         if error.ename == Refused.__name__:
+            unfinished.unlink()
             raise Refused(error.evalue) from None
         # Counted from 1 as in the source, which lacks the injected cell.
-        number = error.cell_index + (0 if parameters else 1)
+        number = error.cell_index + (0 if changed else 1)
         traceback = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(error.traceback))
         what = f"{chapter.name}, cell {number}: {error.ename}: {error.evalue}"
         raise Failed(f"{what}\n{traceback}") from None
@@ -174,9 +180,6 @@ def execute(chapter: Chapter, parameters: dict, output: Path) -> None:
     ]
     if skipped:
         raise Failed(f"{chapter.name}, cell {skipped[0]}: the kernel died before it had run")
-    for cell in notebook.cells:
-        if "injected-parameters" in cell.metadata.get("tags", []):
-            cell.metadata.tags.append("hide-input")
     notebook.metadata["icl"] = {
         "digest": mark,
         "parameters": parameters,
@@ -189,19 +192,37 @@ def execute(chapter: Chapter, parameters: dict, output: Path) -> None:
 
 
 def execute_all(jobs: list[Job], say: Callable[[str], None]) -> None:
-    """Execute the jobs that are not done already, side by side; all failures are told together."""
+    """Execute the jobs that are not done already; all failures are told together."""
+    if failures := [error for _, error in executed(jobs, say) if error]:
+        raise Failed("\n".join(failures))
+
+
+def executed(jobs: list[Job], say: Callable[[str], None]) -> Iterator[tuple[Job, str]]:
+    """Every job as it ends, with what went wrong; what is not done already runs side by side."""
     # Each chapter gets its share of the cores: more threads only wait.
     share = max(1, (os.cpu_count() or 1) // AT_ONCE)
     limit = partial(os.environ.setdefault, "OMP_NUM_THREADS", str(share))
+    running, waiting = {}, []
+    for job in jobs:
+        if job.is_done():
+            yield job, ""
+        else:
+            waiting.append(job)
     with ProcessPoolExecutor(AT_ONCE, initializer=limit) as pool:
-        running = []
-        for job in jobs:
-            if not job.is_done():
+        while waiting or running:
+            while waiting and len(running) < AT_ONCE:
+                job = waiting.pop(0)
                 say(f"executing {job.title} ...")
-                running.append(pool.submit(execute, job.chapter, job.parameters, job.output))
-        failures = [str(job.exception()) for job in running if job.exception()]
-    if failures:
-        raise Failed("\n".join(failures))
+                running[pool.submit(execute, job.chapter, job.parameters, job.output)] = job
+            for done in wait(running, return_when=FIRST_COMPLETED).done:
+                job, error = running.pop(done), done.exception()
+                where = f"{job.title}: " if isinstance(error, Refused) else ""
+                yield job, f"{where}{error}" if error else ""
+
+
+def record(path: Path) -> dict:
+    """When, for how long and with what parameters a notebook was executed; empty if it was not."""
+    return nbformat.read(path, as_version=4).metadata.get("icl", {})
 
 
 def outputs(path: Path) -> Iterator[dict]:
@@ -214,20 +235,6 @@ def outputs(path: Path) -> Iterator[dict]:
 def verdicts(path: Path) -> list[dict]:
     """The verdicts an executed chapter reached."""
     return [json.loads(data[MIME]) for data in outputs(path) if MIME in data]
-
-
-def extract_figures(path: Path) -> list[Path]:
-    """Write an executed notebook's figures beside it."""
-    files = []
-    for data in outputs(path):
-        for mime, suffix in (("image/svg+xml", "svg"), ("image/png", "png")):
-            if mime in data:
-                file = path.with_name(f"figure-{len(files) + 1}.{suffix}")
-                content = data[mime].encode() if suffix == "svg" else base64.b64decode(data[mime])
-                file.write_bytes(content)
-                files.append(file)
-                break
-    return files
 
 
 @contextlib.contextmanager
