@@ -13,12 +13,13 @@ import pytest
 import yaml
 
 from icl.errors import Failed, Refused
-from icl.experiments import SHARED, experiments
+from icl.experiments import SHARED, experiments, plans
 from icl.site import build, chapters, digests, downloads
 from icl.site.chapters import Chapter, execute
 
 ROOT = Path(__file__).parent.parent
 CHAPTERS = chapters.chapters(ROOT)
+EVERY = pytest.mark.parametrize("chapter", CHAPTERS.values(), ids=CHAPTERS)
 PARAMETERS = nbformat.v4.new_code_cell("x: int = 3  # a number", metadata={"tags": ["parameters"]})
 
 
@@ -27,7 +28,7 @@ def code_cells(path):
     return [cell for cell in cells if cell.cell_type == "code"]
 
 
-@pytest.mark.parametrize("chapter", CHAPTERS.values(), ids=CHAPTERS)
+@EVERY
 def test_a_chapter_is_thin_stripped_and_parameterised(chapter):
     for cell in code_cells(chapter.path):
         assert not cell.outputs
@@ -43,14 +44,88 @@ def test_a_chapter_is_thin_stripped_and_parameterised(chapter):
         }[parameter.kind.name]  # fmt: skip
 
 
-@pytest.mark.parametrize("chapter", CHAPTERS.values(), ids=CHAPTERS)
-def test_every_figure_has_alt_text_caption_and_name(chapter):
+def tags(cell):
+    return cell.metadata.get("tags", [])
+
+
+def prompt(cell):
+    """What stands on a folded part of a cell, open or not."""
+    about = cell.metadata.get("mystnb", {})
+    assert about.get("code_prompt_show") == about.get("code_prompt_hide")
+    return about.get("code_prompt_show")
+
+
+@EVERY
+def test_a_chapter_opens_with_its_title_its_finding_and_a_figure(chapter):
+    title, parameters, run, figure, question = nbformat.read(chapter.path, as_version=4).cells[:5]
+    assert re.fullmatch(r"# .+", title.source)
+    assert (tags(parameters), prompt(parameters)) == (["parameters", "hide-input"], "Parameters")
+    assert (tags(run), prompt(run)) == (["hide-input"], "Set-up")
+    assert run.source.endswith("found.finding")
+    assert figure.source.startswith("found.plot")
+    assert question.source.startswith("## The question\n")
+
+
+@EVERY
+def test_after_the_set_up_a_page_shows_results_and_no_code(chapter):
+    _, _, *others = code_cells(chapter.path)
+    for cell in others:
+        verdict = re.fullmatch(r'found\.verdicts\["(\w+)"\]', cell.source)
+        folded = "hide-output" in tags(cell)
+        assert tags(cell) == ["remove-input"] + ["hide-output"] * folded
+        assert bool(prompt(cell)) == folded, "what is folded has a name, and nothing else has one"
+        assert not verdict or prompt(cell) == f"{verdict[1]}, setting by setting"
+
+
+@EVERY
+def test_every_figure_has_alt_text_caption_and_name_and_stands_open(chapter):
     for cell in code_cells(chapter.path):
         if re.search(r"^found\.plot", cell.source, re.MULTILINE):
             about = cell.metadata["mystnb"]
             assert len(about["image"]["alt"]) > 30
             assert len(about["figure"]["caption"]) > 30
             assert about["figure"]["name"].startswith("fig-")
+            assert tags(cell) == ["remove-input"]
+
+
+@EVERY
+def test_what_is_folded_in_a_text_has_a_name_and_an_end(chapter):
+    for cell in nbformat.read(chapter.path, as_version=4).cells:
+        fences = re.findall(r"^:::.*$", cell.source, re.MULTILINE)
+        assert all(re.fullmatch(r":::\{dropdown\} .+", fence) for fence in fences[::2])
+        assert all(fence == ":::" for fence in fences[1::2])
+        assert len(fences) % 2 == 0
+
+
+def exercises(chapter):
+    last = nbformat.read(chapter.path, as_version=4).cells[-1].source
+    assert last.startswith("## Exercises\n")
+    last, _, _ = last.partition("\n:::{dropdown}")  # what came out
+    return re.split(r"^\d\. ", last, flags=re.MULTILINE)[1:]
+
+
+@EVERY
+def test_a_chapter_ends_with_exercises_on_parameters_and_names_that_exist(chapter):
+    found = exercises(chapter)
+    assert 1 <= len(found) <= 3
+    for exercise in found:
+        for name in re.findall(r"`icl run ([\w-]+)", exercise):
+            assert name in CHAPTERS
+        for experiment in re.findall(r"`icl train --experiment ([\w-]+)", exercise):
+            assert experiments()[experiment].PLANS
+        for name in re.findall(r"`icl train (\w[\w-]*)", exercise):
+            assert name in plans()
+        options = re.sub(r"`icl train [^`]*`", "", exercise)
+        for name, value in re.findall(r"--(\w+) ([\w.]+)", options):
+            known = {p.name: p.kind for p in chapter.parameters()}
+            assert name in known, f"--{name}: {chapter.name} has {', '.join(known)}"
+            known[name].convert(value, None, None)
+        sources = "".join(
+            (ROOT / path).read_text(encoding="utf-8")
+            for path in re.findall(r"`(icl/[\w/]+\.py)`", exercise)
+        )
+        for name in re.findall(r"`([A-Za-z_]\w*)`", exercise) if sources else ():
+            assert re.search(rf"\b{name}\b", sources), f"{name} is in none of the files named"
 
 
 def made(path, *sources):

@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from icl.errors import Failed, require, writable
+from icl.experiments import TEMPLATE
 from icl.site import differences, reruns
 from icl.site.chapters import Chapter, Job, chapters, execute, executed, root
 
@@ -23,7 +24,9 @@ def command(name: str) -> click.Command:
     if reruns.is_path(name):
         return _of_chapter(name, reruns.find(name))
     known = chapters(root())
-    return _of_all(known) if name == ALL else _of_chapter(name, known[name])
+    if name == ALL:
+        return _of_all({name: chapter for name, chapter in known.items() if name != TEMPLATE})
+    return _of_chapter(name, known[name])
 
 
 def _of_chapter(name: str, chapter: Chapter) -> click.Command:
