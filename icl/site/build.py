@@ -13,7 +13,7 @@ import nbformat
 import yaml
 
 from icl.errors import Failed, require
-from icl.site import pages, recheck
+from icl.site import pages, recheck, widgets
 from icl.site.chapters import Job, chapters, execute_all, toc, verdicts
 from icl.site.digests import digest
 
@@ -97,6 +97,7 @@ def _stage(folder: Path, stage: Path, executed: dict[str, Path]) -> Path:
     }
     for name, text in generated.items():
         (stage / "book" / f"{name}.txt").write_text(text, encoding="utf-8")
+    widgets.write(stage / "book")
     return stage
 
 
