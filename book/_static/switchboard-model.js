@@ -24,14 +24,20 @@ function halves(text) {
   });
 }
 
-/* out = a b, with a (rows, inner) and b (inner, columns). */
+/* out = a b, with a (rows, inner) and b (inner, columns). Four rows of b at a time: nearly all of
+   the time goes here, and so it takes half of it. */
 function multiply(out, a, b, rows, inner, columns) {
   out.fill(0);
   for (let i = 0; i < rows; i++) {
-    for (let p = 0; p < inner; p++) {
-      const factor = a[i * inner + p];
-      for (let j = 0; j < columns; j++) out[i * columns + j] += factor * b[p * columns + j];
+    const to = i * columns, from = i * inner, four = inner - (inner % 4);
+    for (let p = 0; p < four; p += 4) {
+      const f0 = a[from + p], f1 = a[from + p + 1], f2 = a[from + p + 2], f3 = a[from + p + 3];
+      const b0 = p * columns, b1 = b0 + columns, b2 = b1 + columns, b3 = b2 + columns;
+      for (let j = 0; j < columns; j++) {
+        out[to + j] += f0 * b[b0 + j] + f1 * b[b1 + j] + f2 * b[b2 + j] + f3 * b[b3 + j];
+      }
     }
+    for (let p = four; p < inner; p++) addRow(out, to, a[from + p], b, p * columns, columns);
   }
   return out;
 }
@@ -40,12 +46,14 @@ function multiply(out, a, b, rows, inner, columns) {
 function multiplyTransposed(out, a, b, rows, inner, columns) {
   out.fill(0);
   for (let p = 0; p < inner; p++) {
-    for (let i = 0; i < rows; i++) {
-      const factor = a[p * rows + i];
-      for (let j = 0; j < columns; j++) out[i * columns + j] += factor * b[p * columns + j];
-    }
+    for (let i = 0; i < rows; i++) addRow(out, i * columns, a[p * rows + i], b, p * columns, columns);
   }
   return out;
+}
+
+/* Adds a row of b, times a factor, to a row of out. */
+function addRow(out, to, factor, b, from, columns) {
+  for (let j = 0; j < columns; j++) out[to + j] += factor * b[from + j];
 }
 
 /* One model on its contexts. What a head adds is kept until a layer before it changes, so that a
@@ -63,9 +71,10 @@ class Model {
     this.maps = heads.map((count) => Array.from({ length: count }, () => (
       { query: next(D * k), key: next(D * k), value: next(D * k), output: next(k * D) })));
     this.readout = next(D);
-    // Of the last layer only the read-out is ever asked for, so its heads write nothing else.
+    // Of the last layer only read-outs are asked for: there a head's values are one number a token.
     for (const map of this.maps.at(-1)) {
-      map.output = multiply(new Float64Array(k), map.output, this.readout, k, D, 1);
+      const read = multiply(new Float64Array(k), map.output, this.readout, k, D, 1);
+      map.value = multiply(new Float64Array(D), map.value, read, D, k, 1);
     }
     this.states = [new Float64Array(this.B * this.T * D)]; // those that enter each layer
     for (let b = 0; b < this.B; b++) this.states[0].set(embed, b * embed.length);
@@ -102,33 +111,59 @@ class Model {
 
   /* The states that leave a layer, (B, T, D), or their read-outs (B, T) after the last one. */
   after(layer, kept) {
-    const { heads, B, T, D, readout } = this, states = this.states[layer];
-    const out = layer < heads.length - 1 ? states.slice()
-      : multiply(new Float64Array(B * T), states, readout, B * T, D, 1);
+    const { heads, B, T, D } = this, states = this.states[layer];
+    const last = layer === heads.length - 1;
+    const out = last ? multiply(new Float64Array(B * T), states, this.readout, B * T, D, 1)
+      : states.slice();
     for (let head = 0; head < heads[layer]; head++) {
       if (kept[head] !== "1") continue;
-      const added = (this.added[layer][head] ??= this.adds(layer, head));
+      this.added[layer][head] ??= last ? this.reads(head) : this.adds(layer, head);
+      const added = this.added[layer][head];
       for (let i = 0; i < out.length; i++) out[i] += added[i];
     }
     return out;
   }
 
-  /* What one head adds to the states, or to their read-outs. */
+  /* The states that enter a layer and the Gram matrix, of one context. */
+  at(layer, b) {
+    const { T, D } = this;
+    return [this.states[layer].subarray(b * T * D, (b + 1) * T * D),
+      this.grams.subarray(b * T * T, (b + 1) * T * T)];
+  }
+
+  /* What one head adds to the states, (B, T, D): X Q (KᵀXᵀ G X V) O. */
   adds(layer, head) {
     const { B, T, D, k } = this, { query, key, value, output } = this.maps[layer][head];
-    const wide = output.length / k, size = T * wide, out = new Float64Array(B * size);
+    const out = new Float64Array(B * T * D), state = new Float64Array(k * k);
     const [q, keys, values, mixed, read] = Array.from({ length: 5 }, () => new Float64Array(T * k));
-    const state = new Float64Array(k * k);
     for (let b = 0; b < B; b++) {
-      const x = this.states[layer].subarray(b * T * D, (b + 1) * T * D);
-      const gram = this.grams.subarray(b * T * T, (b + 1) * T * T);
+      const [x, gram] = this.at(layer, b);
       multiply(q, x, query, T, D, k);
       multiply(keys, x, key, T, D, k);
       multiply(values, x, value, T, D, k);
       multiply(mixed, gram, values, T, T, k);
       multiplyTransposed(state, keys, mixed, k, T, k);
       multiply(read, q, state, T, k, k);
-      multiply(out.subarray(b * size, (b + 1) * size), read, output, T, k, wide);
+      multiply(out.subarray(b * T * D, (b + 1) * T * D), read, output, T, k, D);
+    }
+    return out;
+  }
+
+  /* What one head of the last layer adds to the read-outs, (B, T): X Q (KᵀXᵀ G X v), v = V O w_out,
+     from right to left, so that no product is larger than a matrix with a vector. */
+  reads(head) {
+    const { B, T, D, k, heads } = this, layer = heads.length - 1;
+    const { query, key, value } = this.maps[layer][head], out = new Float64Array(B * T);
+    const [values, mixed] = [new Float64Array(T), new Float64Array(T)];
+    const [direction, state] = [new Float64Array(D), new Float64Array(k)];
+    for (let b = 0; b < B; b++) {
+      const [x, gram] = this.at(layer, b);
+      multiply(values, x, value, T, D, 1);
+      multiply(mixed, gram, values, T, T, 1);
+      multiplyTransposed(direction, x, mixed, D, T, 1);
+      multiplyTransposed(state, key, direction, k, D, 1);
+      multiply(direction, query, state, D, k, 1);
+      multiply(out.subarray(b * T, (b + 1) * T), x, direction, T, D, 1);
     }
     return out;
   }

@@ -13,7 +13,7 @@ class Switchboard {
     this.parts = {
       about: make("p", { class: "about" }), presets: make("div", { class: "presets" }),
       layers: make("div"), status: make("output", { class: "status" }), rest: make("p"),
-      context: make("input", { type: "range", min: 1, id: "context" }), name: make("output"),
+      context: make("input", { type: "range", min: 1, id: "context" }), name: make("p", { class: "name" }),
       bars: make("div"),
     };
     const { about, presets, layers, status, rest, context, name, bars } = this.parts;
@@ -26,7 +26,9 @@ class Switchboard {
     choices[0].firstChild.checked = true;
     place.replaceChildren(
       make("fieldset", {}, make("legend", {}, "Model"), ...choices), about,
-      make("div", { class: "board" }, presets, layers, status), this.table.element, rest,
+      make("div", { class: "board" }, presets, make("p", { class: "hint" }, "Under each head: by " +
+        "what factor the risk grows without it alone. Bar: its share of its layer’s importance."),
+        layers, status), this.table.element, rest,
       make("section", { class: "answers" },
         make("label", { for: "context" }, "The answer in one context, from the one the whole " +
           "model answers best to the one it answers worst:"), context, name, bars));
@@ -62,16 +64,16 @@ class Switchboard {
     this.presets.push({ kept: random, button: button("random half", () => (
       this.set(random[this.draws++ % random.length]))) });
     this.parts.presets.replaceChildren(...this.presets.map((preset) => preset.button));
+    const unseen = (text) => make("span", { class: "visually-hidden" }, text); // but read aloud
     this.switches = heads.map((count, layer) => Array.from({ length: count }, (_, head) => {
-      const factor = inWords(factors[layer][head]), found = button(head + 1, () => {
+      const found = button(unseen(`Layer ${layer + 1}, head `), () => {
         const kept = [...this.kept], row = [...kept[layer]];
         row[head] = row[head] === "1" ? "0" : "1";
         kept[layer] = row.join("");
         this.set(kept);
       });
-      found.setAttribute("aria-label", `Layer ${layer + 1}, head ${head + 1}: ` +
-        `without it alone the risk is ${factor} times as large`);
-      found.append(make("small", {}, `×${factor}`),
+      found.append(head + 1,
+        make("small", {}, unseen(", risk without it alone "), `×${inWords(factors[layer][head])}`),
         make("i", { style: `width: ${100 * shares[layer][head]}%` }));
       return found;
     }));
@@ -135,7 +137,7 @@ class Switchboard {
     const bar = (kind, x, width, value) => add("rect", { class: kind, x, width,
       y: Math.min(y(0), y(value)), height: Math.abs(y(value) - y(0)) });
     for (const value of [-top / 1.25, top / 1.25]) {
-      add("text", { x: 0, y: y(value) + 4 }, value.toFixed(1));
+      add("text", { x: 0, y: y(value) + 4 }, value.toFixed(1).replace("-", "−"));
       add("path", { class: "grid", d: `M26 ${y(value)}H${wide}` });
     }
     for (let i = 0; i < d; i++) {
@@ -156,7 +158,7 @@ class Switchboard {
       key("ours", "ŵ of the model"), key("ridge", "ŵ of ridge")));
     this.parts.name.textContent = `Context ${rank} of ${this.model.B}: excess risk ` +
       `${inWords(this.risks[at])}.${beyond}`;
-    this.parts.context.setAttribute("aria-valuetext", `context ${rank}`);
+    this.parts.context.setAttribute("aria-valuetext", this.parts.name.textContent);
   }
 }
 
