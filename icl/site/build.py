@@ -13,7 +13,7 @@ import yaml
 
 from icl.errors import Failed, require
 from icl.experiments import TEMPLATE
-from icl.site import downloads, generated
+from icl.site import downloads, generated, widgets
 from icl.site.chapters import Job, chapters, execute_all, toc
 from icl.site.digests import digest
 
@@ -93,6 +93,7 @@ def _stage(folder: Path, stage: Path, executed: dict[str, Path]) -> Path:
         config["launch_buttons"] = {"binderhub_url": "https://mybinder.org"}
         config["html"] |= {"use_repository_button": True, "use_issues_button": True}
     (stage / "_config.yml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    widgets.write(stage / "book")
     generated.write(folder, stage / "book", executed)
     return stage
 
