@@ -130,7 +130,8 @@ class Result(Judged):
         """Median risks of models trained for the number of examples, beside those at 32."""
         at_32 = {(h, 32): EQUALLY[3][h] for h in (1, 8)}
         own = [
-            self._median(name, n, f"h = {h}") for (h, n), name in sorted((OTHER_N | at_32).items())
+            self._median(name, n, f"h = {h}, own n")
+            for (h, n), name in sorted((OTHER_N | at_32).items())
         ]
         away = [
             self._median(name, n, f"h = {h}, trained at 32")
