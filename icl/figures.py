@@ -17,7 +17,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axis import Axis
 from matplotlib.colors import Colormap, Normalize, SymLogNorm, to_rgb
-from matplotlib.ticker import FixedLocator, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import FixedLocator, Locator, LogLocator, MaxNLocator, NullFormatter
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 from torch import tensor
 
@@ -32,14 +32,11 @@ LINES = ("--", "-.", ":")
 COLOURS = "#cf68ae", "#a05fd0", INK, "#29176b", "#7a7d00", "#00868b", "#b0473c", "#5f6b7a"
 MARKERS = "osD^vPX*"
 # The place there of what several figures show; others take the places left over.
-PLACES = dict.fromkeys(("h = 1", "1-1-1 heads", "h = 1, trained at 32"), 0)
-PLACES |= {"h = 2": 1, "h = 4": 2}
-PLACES |= dict.fromkeys(("h = 8", "8-8-8 heads", "h = 8, trained at 32", "model"), 3)
-# Of cells, which black numbers are legible on, and of dots.
-SHARES, SIGNED, HUES = (
-    sns.color_palette(f"blend:{colours}", as_cmap=True)
-    for colours in ("#f6f2fc,#b9a0ea", "#79b0ea,white,#f0928a", "#2f7ed0,#8d4fb0,#d0402f")
-)
+PLACES = {"h = 1": 0, "h = 2": 1, "h = 4": 2, "h = 8": 3}
+PLACES |= {"1-1-1 heads": 0, "8-8-8 heads": 3, "model": 3}
+# Of cells, which black numbers are legible on: shares, and numbers of either sign; and of dots.
+BLENDS = "#f6f2fc,#b9a0ea", "#79b0ea,white,#f0928a", "#2f7ed0,#8d4fb0,#d0402f"
+SHARES, SIGNED, HUES = (sns.color_palette(f"blend:{ends}", as_cmap=True) for ends in BLENDS)
 STYLE = {
     **dict.fromkeys(("figure.facecolor", "axes.facecolor", "savefig.facecolor"), "none"),
     **dict.fromkeys(("axes.titlesize", "axes.labelsize", "figure.labelsize"), 11),
@@ -80,9 +77,9 @@ def looks(labels: Iterable[str]) -> dict[str, dict]:
 
 def key(fig: plt.Figure, handles: dict[str, Any]) -> None:
     """A legend above the panels, in as many columns as fit; the figure grows by its height."""
-    for columns in range(min(4, len(handles)), 0, -1):
-        about = {"loc": "outside upper center", "ncols": columns, "columnspacing": 1.2}
-        legend = fig.legend(handles.values(), handles, **about)
+    about = {"loc": "outside upper center", "columnspacing": 1.0, "handlelength": 1.6}
+    for columns in (4, 3, 2, 1):
+        legend = fig.legend(handles.values(), handles, ncols=columns, **about)
         box = legend.get_window_extent()
         if box.width <= fig.bbox.width or columns == 1:
             break
@@ -95,11 +92,11 @@ def dots(
     references: pd.DataFrame,
     xlabel: str = "excess risk",
     limit: float | None = None,
-    high: float = np.inf,
+    most: float | None = None,
 ) -> None:
     """A panel per `panel`, a row per `label`: a dot per seed, the mean and its 95 % interval.
 
-    `frame` has a `value` per seed, from 0 to `high`. `references` has, per panel, values to draw
+    `frame` has a `value` per seed, from 0 to `most`. `references` has, per panel, values to draw
     as vertical lines. With a `limit` the axis is logarithmic and ends there, means are geometric,
     and what lies beyond is an arrow.
     """
@@ -107,6 +104,7 @@ def dots(
     heights = [rows.label.nunique() + 1.6 for rows in panels.values()]
     size = {"figsize": (WIDTH, 0.36 * sum(heights)), "height_ratios": heights}
     fig, axes = subplots(len(panels), 1, squeeze=False, **size)
+    handles = {}
     for ax, (panel, rows) in zip(axes[:, 0], panels.items(), strict=True):
         labels = rows.label.unique()
         for y, label in enumerate(labels):
@@ -115,22 +113,21 @@ def dots(
                 ax.plot(limit, y, ">", markersize=9, clip_on=False)
                 continue
             ax.plot(values, y + np.linspace(-0.15, 0.15, len(values)), "o", alpha=0.5, markersize=5)
-            found = (geometric if limit else over_seeds)(values).within(0.0, high)
+            found = (geometric if limit else over_seeds)(values).within(0.0, most or np.inf)
             error = [[found.value - found.low], [found.high - found.value]]
             ax.errorbar(found.value, y, xerr=error, fmt="|", markersize=14, capsize=4)
         lines = references[references.panel == panel]
         for name, value, style in zip(lines.label, lines.value, LINES, strict=False):
             colour = ESTIMATORS[name].colour if name in ESTIMATORS else "0.25"
-            ax.axvline(value, linestyle=style, color=colour, linewidth=1.8, label=name)
+            handles[name] = ax.axvline(value, linestyle=style, color=colour, linewidth=1.8)
+        ax.set(xscale="log" if limit else "linear", xlim=(0 if most else None, limit or most))
         if limit:
-            ax.set(xscale="log", xlim=(None, limit))
             mark_decades(ax.xaxis)
         ax.set_yticks(range(len(labels)), [fill(label, 22) for label in labels])
         ax.set(title=panel, ylim=(len(labels) - 0.5, -0.5))
         ax.grid(axis="y", visible=False)
     axes[-1, 0].set_xlabel(f"{xlabel} (▸ beyond {limit:g})" if limit else xlabel)
-    handles, names = axes[0, 0].get_legend_handles_labels()
-    key(fig, dict(zip(names, handles, strict=True)))
+    key(fig, handles)
 
 
 def curves(
@@ -164,16 +161,19 @@ def curves(
                     ax.plot(at, end, arrow, clip_on=False, markersize=9, **colour)
         ax.set(**{f"{axis}scale": "log" for axis in log})
         ax.set_title("\n".join(filter(None, (panel, column))))
-    for ax, panel in zip(axes[:, 0], rows, strict=True):
-        if "y" in log:
-            fit(ax, frame[(frame.panel == panel) & (frame.value > 0)], span)
+        if "y" in log:  # bands may reach to zero, so lines set the limits
+            shown = frame[(frame.panel == panel) & (frame.value > 0)]
+            least, most = shown.value.clip(low, high).agg(["min", "max"])
+            bottom, top = shown.low.clip(least / 2).min(), shown.high.clip(upper=2 * most).max()
+            ax.set_ylim(max(low, bottom / 1.1), min(high, 1.1 * top))
+            mark_decades(ax.yaxis)
     axis, values = axes[-1, 0].xaxis, sorted(set(frame[x]))
-    if "x" not in log:
-        axis.set_major_locator(MaxNLocator(integer=bool((frame[x] % 1 == 0).all())))
-    else:
+    if "x" in log and len(values) < 8 and values[-1] < 100 * values[0]:
+        mark_decades(axis, FixedLocator(values))
+    elif "x" in log:
         mark_decades(axis)
-        if len(values) < 8 and values[-1] < 100 * values[0]:
-            axis.set_major_locator(FixedLocator(values))
+    else:
+        axis.set_major_locator(MaxNLocator(integer=bool((frame[x] % 1 == 0).all())))
     marks = (frame.value < low, f"▾ below {low:g}"), (frame.value > high, f"▴ above {high:g}")
     beyond = ", ".join(text for out, text in marks if out.any())
     fig.supxlabel(xlabel)
@@ -182,18 +182,10 @@ def curves(
         key(fig, handles)
 
 
-def fit(axes: plt.Axes, frame: pd.DataFrame, span: tuple[float, float]) -> None:
-    """Limits of a logarithmic axis from its lines, as bands may reach to zero."""
-    values = frame.value.clip(*span)
-    low, high = (side.clip(values.min() / 2, 2 * values.max()) for side in (frame.low, frame.high))
-    axes.set_ylim(max(span[0], low.min() / 1.1), min(span[1], 1.1 * high.max()))
-    mark_decades(axes.yaxis)
-
-
-def mark_decades(axis: Axis) -> None:
+def mark_decades(axis: Axis, places: Locator | None = None) -> None:
     """Numbers as one writes them on a logarithmic axis, more of them where it is short."""
     low, high = axis.get_view_interval()
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 50 * low else (1,)))
+    axis.set_major_locator(places or LogLocator(subs=(1, 2, 5) if high < 50 * low else (1,)))
     axis.set_major_formatter("{x:g}")
     axis.set_minor_formatter(NullFormatter())
 
@@ -201,7 +193,7 @@ def mark_decades(axis: Axis) -> None:
 def name_ends(panels: Iterable[plt.Axes]) -> bool:
     """Name lines at their right ends if they are few, end alike and apart; whether it did."""
     panels[0].figure.draw_without_rendering()
-    places = {}
+    names = {}
     for ax in panels:
         lines = [line for line in ax.get_lines() if line.get_label()[0] != "_"]
         ends = [(line.get_xdata()[-1], line.get_ydata()[-1].clip(*ax.get_ylim())) for line in lines]
@@ -209,16 +201,14 @@ def name_ends(panels: Iterable[plt.Axes]) -> bool:
         order, steps = y.argsort(), 1.3 * SMALL * np.arange(len(lines))
         moved = np.maximum.accumulate(y[order] - steps) + steps - y[order]
         moved -= moved.mean()
-        long = max(len(line.get_label()) for line in lines) > 15
-        uneven = len({x for x, _ in ends}) > 1
-        if len(lines) > 4 or long or uneven or abs(moved).max() > 1.3 * SMALL:
+        names |= {lines[i]: (ends[i], up) for i, up in zip(order, moved, strict=True)}
+        alike = len({x for x, _ in ends}) == 1 and abs(moved).max() < 1.3 * SMALL
+        if len(lines) > 4 or not alike or max(len(line.get_label()) for line in lines) > 15:
             return False
-        places |= {lines[i]: (ends[i], up) for i, up in zip(order, moved, strict=True)}
-    for line, (end, up) in places.items():
+    for line, (end, up) in names.items():
+        about = {"xytext": (8, up), "textcoords": "offset points", "fontsize": SMALL}
         dark = [0.7 * part for part in to_rgb(line.get_color())]
-        text = {"color": dark, "fontsize": SMALL, "verticalalignment": "center"}
-        offset = {"xytext": (8, up), "textcoords": "offset points"}
-        line.axes.annotate(line.get_label(), end, **offset, **text)
+        line.axes.annotate(line.get_label(), end, va="center", color=dark, **about)
     return True
 
 
@@ -249,12 +239,10 @@ def matrices(rows: list[tuple[str, dict[str, np.ndarray]]]) -> None:
             ax.set_title(f"{title}\n{name}" if title else name, fontsize=SMALL)
 
 
-def heat_map(
-    axes: plt.Axes, table: pd.DataFrame, norm: Normalize, colours: Colormap, **cells
-) -> None:
+def heat_map(axes: plt.Axes, table: pd.DataFrame, norm: Normalize, cmap: Colormap, **cells) -> None:
     """A cell per number of the table, coloured and written."""
     written = {"annot": True, "fmt": ".0f", "annot_kws": {"size": SMALL, "color": "black"}} | cells
-    sns.heatmap(table, ax=axes, norm=norm, cmap=colours, cbar=False, linewidths=1, **written)
+    sns.heatmap(table, ax=axes, norm=norm, cmap=cmap, cbar=False, linewidths=1, **written)
     axes.grid(visible=False)
     axes.tick_params(axis="y", rotation=0)
 
@@ -262,5 +250,4 @@ def heat_map(
 def percentages(axes: plt.Axes, table: pd.DataFrame, **cells) -> None:
     """Percentages, blue below zero and red above, cut at 999; beyond 100 colours go on by order."""
     shown = table.clip(-999, 999).round() + 0.0  # no −0
-    norm = SymLogNorm(linthresh=100, linscale=2, vmin=-1000, vmax=1000)
-    heat_map(axes, shown, norm, SIGNED, **cells)
+    heat_map(axes, shown, SymLogNorm(100, linscale=2, vmin=-1000, vmax=1000), SIGNED, **cells)

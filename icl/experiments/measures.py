@@ -93,7 +93,7 @@ def plot_top_shares(found: dict[str, Tensor]) -> None:
         for value in top.tolist()
     ]
     half = [{"panel": name, "label": "claimed", "value": ONE_HEAD.threshold} for name in found]
-    figures.dots(pd.DataFrame(rows), pd.DataFrame(half), "share of the top head", high=1.0)
+    figures.dots(pd.DataFrame(rows), pd.DataFrame(half), "share of the top head", most=1.0)
 
 
 class Profile(NamedTuple):

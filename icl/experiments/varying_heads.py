@@ -134,12 +134,17 @@ class Result(Judged):
             for (h, n), name in sorted((OTHER_N | at_32).items())
         ]
         away = [
-            self._median(name, n, f"h = {h}, trained at 32")
+            self._median(name, n, f"h = {h}")
             for (h, _), name in at_32.items()
             for n in self.lengths
         ]
         lines = pd.DataFrame(own + away + self._baselines()).query("n <= 64")
-        figures.curves(lines.assign(panel="3 layers"), "n", *AXES, log="xy")
+        figures.curves(
+            lines.assign(panel="3 layers, trained at n = 32 or at their own n"),
+            "n",
+            *AXES,
+            log="xy",
+        )
 
     def plot_places(self) -> None:
         """Risks by the heads of each layer, a dot per seed."""
