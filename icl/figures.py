@@ -2,14 +2,13 @@
 
 Data come as frames. Estimates are columns value, low and high; `panel` and `label` say where a
 row belongs. An estimator has the colour and marker of the registry in every figure, models have
-theirs here. Grounds are transparent and nothing is pale, so that a page in the dark can turn light
-and dark around and keep the hues: words about a figure name hues, never light or dark.
+theirs here. Grounds are transparent and nothing is pale, so that in the dark a page can turn light
+and dark around. Hues stay, so captions may name them, but neither light nor dark.
 """
 
 from collections.abc import Iterable
 from itertools import count, product
 from textwrap import fill
-from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -27,7 +26,7 @@ from icl.intervals import geometric, over_seeds
 WIDTH = 4.8  # inches: narrow, so that text is still legible where a phone shrinks the figure
 SMALL = 10  # points: the least size of text, for the same reason
 INK = "#6446c4"  # of models, where colour says nothing
-LINES = ("--", "-.", ":")
+LINES = "-", "--", "-.", ":"
 # Of whatever is no estimator, in order.
 COLOURS = "#cf68ae", "#a05fd0", INK, "#29176b", "#7a7d00", "#00868b", "#b0473c", "#5f6b7a"
 MARKERS = "osD^vPX*"
@@ -60,22 +59,20 @@ def looks(labels: Iterable[str]) -> dict[str, dict]:
     """Colour, marker and line of every label."""
     labels = list(dict.fromkeys(labels))
     ours = [label for label in labels if label not in ESTIMATORS]
-    taken = {PLACES[label] for label in ours if label in PLACES}
-    free = (place for place in count() if place not in taken)
+    free = (place for place in count() if place not in map(PLACES.get, ours))
     found = {}
     for label in labels:
         if label in ESTIMATORS:
-            colour, marker = ESTIMATORS[label].colour, ESTIMATORS[label].marker
-            line = "--" if ours else "-"
+            look = ESTIMATORS[label].colour, ESTIMATORS[label].marker, LINES[bool(ours)]
         else:
             place = PLACES[label] if label in PLACES else next(free)
-            colour, marker = (known[place % len(known)] for known in (COLOURS, MARKERS))
-            line = ("-", *LINES)[place // len(COLOURS) % 4]
-        found[label] = {"color": colour, "marker": marker, "linestyle": line}
+            again, place = divmod(place, len(COLOURS))
+            look = COLOURS[place], MARKERS[place], LINES[again % len(LINES)]
+        found[label] = dict(zip(("color", "marker", "linestyle"), look, strict=True))
     return found
 
 
-def key(fig: plt.Figure, handles: dict[str, Any]) -> None:
+def key(fig: plt.Figure, handles: dict[str, object]) -> None:
     """A legend above the panels, in as many columns as fit; the figure grows by its height."""
     about = {"loc": "outside upper center", "columnspacing": 1.0, "handlelength": 1.6}
     for columns in (4, 3, 2, 1):
@@ -117,7 +114,7 @@ def dots(
             error = [[found.value - found.low], [found.high - found.value]]
             ax.errorbar(found.value, y, xerr=error, fmt="|", markersize=14, capsize=4)
         lines = references[references.panel == panel]
-        for name, value, style in zip(lines.label, lines.value, LINES, strict=False):
+        for name, value, style in zip(lines.label, lines.value, LINES[1:], strict=False):
             colour = ESTIMATORS[name].colour if name in ESTIMATORS else "0.25"
             handles[name] = ax.axvline(value, linestyle=style, color=colour, linewidth=1.8)
         ax.set(xscale="log" if limit else "linear", xlim=(0 if most else None, limit or most))
@@ -160,7 +157,8 @@ def curves(
                 for at in line[x][out][:1]:  # where it begins to be out
                     ax.plot(at, end, arrow, clip_on=False, markersize=9, **colour)
         ax.set(**{f"{axis}scale": "log" for axis in log})
-        ax.set_title("\n".join(filter(None, (panel, column))))
+        above = [column] if column and panel == rows[0] else []
+        ax.set_title("\n".join([*above, panel if column == columns[0] else ""]))
         if "y" in log:  # bands may reach to zero, so lines set the limits
             shown = frame[(frame.panel == panel) & (frame.value > 0)]
             least, most = shown.value.clip(low, high).agg(["min", "max"])
@@ -168,10 +166,9 @@ def curves(
             ax.set_ylim(max(low, bottom / 1.1), min(high, 1.1 * top))
             mark_decades(ax.yaxis)
     axis, values = axes[-1, 0].xaxis, sorted(set(frame[x]))
-    if "x" in log and len(values) < 8 and values[-1] < 100 * values[0]:
-        mark_decades(axis, FixedLocator(values))
-    elif "x" in log:
-        mark_decades(axis)
+    if "x" in log:
+        few = len(values) < 8 and values[-1] < 100 * values[0]
+        mark_decades(axis, FixedLocator(values) if few else None)
     else:
         axis.set_major_locator(MaxNLocator(integer=bool((frame[x] % 1 == 0).all())))
     marks = (frame.value < low, f"▾ below {low:g}"), (frame.value > high, f"▴ above {high:g}")

@@ -192,7 +192,7 @@ class Profiled(Judged):
         table = self.frame().rename(index=lambda name: fill(name, 20))
         _, axes = figures.subplots(figsize=(figures.WIDTH, 0.42 * len(table) + 1.2))
         figures.percentages(axes, table)
-        axes.set_xticks(axes.get_xticks(), [fill(what, 12) for what in SHOWN])
+        axes.set_xticks(axes.get_xticks(), [fill(what, 10) for what in SHOWN])
         axes.tick_params(axis="x", labelbottom=False, labeltop=True)
 
     def numbers(self) -> tables.Text:
