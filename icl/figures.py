@@ -18,6 +18,7 @@ from matplotlib.axis import Axis
 from matplotlib.colors import Colormap, Normalize, SymLogNorm, to_rgb
 from matplotlib.ticker import FixedLocator, Locator, LogLocator, MaxNLocator, NullFormatter
 from matplotlib_inline.backend_inline import set_matplotlib_formats
+from sklearn.isotonic import isotonic_regression
 from torch import tensor
 
 from icl.estimators import ESTIMATORS
@@ -196,8 +197,7 @@ def name_ends(panels: Iterable[plt.Axes]) -> bool:
         ends = [(line.get_xdata()[-1], line.get_ydata()[-1].clip(*ax.get_ylim())) for line in lines]
         y = ax.transData.transform(ends)[:, 1] * 72 / ax.figure.dpi
         order, steps = y.argsort(), 1.3 * SMALL * np.arange(len(lines))
-        moved = np.maximum.accumulate(y[order] - steps) + steps - y[order]
-        moved -= moved.mean()
+        moved = isotonic_regression(y[order] - steps) + steps - y[order]  # as little as will do
         names |= {lines[i]: (ends[i], up) for i, up in zip(order, moved, strict=True)}
         alike = len({x for x, _ in ends}) == 1 and abs(moved).max() < 1.3 * SMALL
         if len(lines) > 4 or not alike or max(len(line.get_label()) for line in lines) > 15:

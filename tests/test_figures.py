@@ -56,6 +56,8 @@ def test_few_lines_are_named_at_their_ends_and_not_on_top_of_one_another():
     boxes = {name: text.get_window_extent() for name, text in names(figure.axes[0]).items()}
     assert boxes["a"].y1 <= boxes["b"].y0 < boxes["b"].y1 <= boxes["c"].y0
     assert boxes["a"].x0 > figure.axes[0].bbox.x1 - 25
+    middle = figure.axes[0].transData.transform((2, 5.0))[1]
+    assert (boxes["c"].y0 + boxes["c"].y1) / 2 == pytest.approx(middle, abs=2)
 
 
 @pytest.mark.parametrize(
