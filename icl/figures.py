@@ -32,8 +32,8 @@ LINES = "-", "--", "-.", ":"
 COLOURS = "#cf68ae", "#a05fd0", INK, "#29176b", "#7a7d00", "#00868b", "#b0473c", "#5f6b7a"
 MARKERS = "osD^vPX*"
 # The place there of what several figures show; others take the places left over.
-PLACES = {"h = 1": 0, "h = 2": 1, "h = 4": 2, "h = 8": 3}
-PLACES |= {"1-1-1 heads": 0, "8-8-8 heads": 3, "model": 3}
+PLACES = {"h = 1": 0, "1-1-1 heads": 0, "one head, from scratch": 0, "h = 2": 1, "h = 4": 2}
+PLACES |= dict.fromkeys(("h = 8", "8-8-8 heads", "all heads", "model"), 3)
 # Of cells, which black numbers are legible on: shares, and numbers of either sign; and of dots.
 BLENDS = "#f6f2fc,#b9a0ea", "#79b0ea,white,#f0928a", "#2f7ed0,#8d4fb0,#d0402f"
 SHARES, SIGNED, HUES = (sns.color_palette(f"blend:{ends}", as_cmap=True) for ends in BLENDS)
@@ -94,9 +94,8 @@ def dots(
 ) -> None:
     """A panel per `panel`, a row per `label`: a dot per seed, the mean and its 95 % interval.
 
-    `frame` has a `value` per seed, from 0 to `most`. `references` has, per panel, values to draw
-    as vertical lines. With a `limit` the axis is logarithmic and ends there, means are geometric,
-    and what lies beyond is an arrow.
+    `frame` has a `value` per seed, from 0 to `most`, `references` a vertical line per panel and
+    label. With a `limit` the axis is logarithmic and ends there in arrows; means are geometric.
     """
     panels = dict(list(frame.groupby("panel", sort=False)))
     heights = [rows.label.nunique() + 1.6 for rows in panels.values()]
@@ -121,7 +120,8 @@ def dots(
         ax.set(xscale="log" if limit else "linear", xlim=(0 if most else None, limit or most))
         if limit:
             mark_decades(ax.xaxis)
-        ax.set_yticks(range(len(labels)), [fill(label, 22) for label in labels])
+        names = [fill(label, 22, break_on_hyphens=False) for label in labels]
+        ax.set_yticks(range(len(names)), names)
         ax.set(title=panel, ylim=(len(labels) - 0.5, -0.5))
         ax.grid(axis="y", visible=False)
     axes[-1, 0].set_xlabel(f"{xlabel} (▸ beyond {limit:g})" if limit else xlabel)
