@@ -139,8 +139,8 @@ def curves(
     """Estimates against column `x`: a line with a 95 % band per `label`.
 
     A row of panels per `panel`; with a column `column`, a column of panels for each of its values.
-    `log` names the logarithmic axes, "", "x", "y" or "xy". A logarithmic vertical axis ends where
-    `span` does, with an arrow where a line goes on.
+    `log` names the logarithmic axes, "", "x", "y" or "xy". The vertical axis ends where `span`
+    does, with an arrow where a line goes on.
     """
     frame = frame.assign(column=frame.get("column", ""))
     rows, columns = (list(dict.fromkeys(frame[side])) for side in ("panel", "column"))
@@ -157,7 +157,7 @@ def curves(
             for end, arrow, out in ((low, "v", line.value < low), (high, "^", line.value > high)):
                 for at in line[x][out][:1]:  # where it begins to be out
                     ax.plot(at, end, arrow, clip_on=False, markersize=9, **colour)
-        ax.set(**{f"{axis}scale": "log" for axis in log})
+        ax.set(ylim=span if high < np.inf else None, **{f"{axis}scale": "log" for axis in log})
         above = [column] if column and panel == rows[0] else []
         ax.set_title("\n".join([*above, panel if column == columns[0] else ""]))
         if "y" in log:  # bands may reach to zero, so lines set the limits

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
@@ -223,10 +222,7 @@ class Result(Judged):
             for (algorithm, setting), found in self.errors.items()
             for layer in range(1, found.shape[-1] + 1)
         ]
-        figures.curves(pd.DataFrame(rows), "layer", "after layer", "correct digits", log="")
-        for axes in plt.gcf().axes:
-            axes.axhline(A6.criteria[0].threshold, color="0.4", linestyle="--")
-            axes.set(ylim=(0, 17), yticks=(0, 5, 10, 15))
+        figures.curves(pd.DataFrame(rows), "layer", "after layer", "correct digits", "", (0, 16))
 
 
 @one_thread()

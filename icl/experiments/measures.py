@@ -67,11 +67,7 @@ MORE_EVEN = Criterion(
 
 
 def plot_shares(found: dict[str, Tensor]) -> None:
-    """Shares of heads (M, L, H) in percent: a panel per name, a row per layer, heads by rank.
-
-    Heads are ranked within each layer and seed, then averaged: their labels mean nothing across
-    seeds.
-    """
+    """Shares of heads (M, L, H) in percent, by rank within layer and seed, a panel per name."""
     heights = [shares.shape[1] + 2.2 for shares in found.values()]
     size = {"figsize": (figures.WIDTH, 0.3 * sum(heights)), "height_ratios": heights}
     _, panels = figures.subplots(len(found), 1, squeeze=False, **size)

@@ -186,17 +186,15 @@ class Result(Judged):
 
     def plot_nearest(self) -> None:
         """Heat-map of the share of every layer's probe that algorithms leave unexplained, in %."""
-        depths = [study.depth for study in self.studies.values()]
-        heights = [depth + 0.9 for depth in depths]
-        size = {"figsize": (figures.WIDTH, 0.34 * sum(heights) + 0.8), "height_ratios": heights}
-        _, axes = figures.subplots(len(depths), **size)
+        heights = [study.depth + 0.9 for study in self.studies.values()]
+        size = {"figsize": (figures.WIDTH, 0.34 * sum(heights) + 1), "height_ratios": heights}
+        _, axes = figures.subplots(len(heights), **size)
         for ax, (label, study) in zip(axes, self.studies.items(), strict=True):
             found = {name: study.explained(name).mean(dim=0) for name in study.walks}
             left = 100 * (1 - pd.DataFrame(found).iloc[1:].rename("layer {}".format))
             figures.heat_map(ax, left, LogNorm(0.5, 50), figures.SHARES.reversed(), fmt=".1f")
             ax.set_title(label)
-            ax.set_xticks(ax.get_xticks(), found, rotation=30, ha="left", rotation_mode="anchor")
-            ax.tick_params(labelbottom=False, labeltop=ax is axes[0])
+            ax.tick_params("x", labelbottom=False, labeltop=ax is axes[0], labelrotation=90)
 
     def risks(self) -> tables.Text:
         """Risk of the probe after every layer, and of the model's own read-out."""

@@ -171,8 +171,7 @@ class Result(Judged):
             found = cost[:, head] / cost.sum(dim=1)
             (handles[label],) = axes.plot(times, found, color=look["color"], linewidth=3)
             (handles["the law"],) = axes.plot(times, law[:, head], "k:", linewidth=1.5)
-        (least,) = axes.plot(times, 4 / cost.sum(dim=1), "--", color="0.5")
-        handles["least cost / whole cost"] = least
+        handles["least / whole cost"] = axes.plot(times, 4 / cost.sum(dim=1), "--", color="0.5")[0]
         axes.set(xlabel="decay × time", ylabel="share of the cost", ylim=(0, 1.05))
         figures.key(fig, handles)
 
