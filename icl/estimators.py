@@ -214,20 +214,20 @@ class Estimator:
 
 # Every estimator of the book by its label: the one place for what it is called and looks like.
 ESTIMATORS = {
-    "zero": Estimator(lambda task, seed=0: Zero(), "#949494", "."),
-    "one step (Γ*)": Estimator(lambda task, seed=0: OneStep(task), "#ca9161", "*"),
-    "least squares": Estimator(lambda task, seed=0: OLS(), "#56b4e9", "X"),
+    "zero": Estimator(lambda task, seed=0: Zero(), "#8a8a8a", "."),
+    "one step (Γ*)": Estimator(lambda task, seed=0: OneStep(task), "#a5703f", "*"),
+    "least squares": Estimator(lambda task, seed=0: OLS(), "#1f9bd1", "X"),
     "ridge": Estimator(tuned_ridge, "#0173b2", "o"),
     "lasso": Estimator(tuned_lasso, "#029e73", "s"),
-    "GD": Estimator(tuned_gd, "#de8f05", "D"),
+    "GD": Estimator(tuned_gd, "#c27f00", "D"),
     "preprocessed GD": Estimator(
         partial(tuned_gd, kind=PreprocessedGD, relative=True), "#d55e00", "^"
     ),
     "preprocessed GD, fixed rate": Estimator(
-        partial(tuned_gd, kind=PreprocessedGD), "#fbafe4", "v"
+        partial(tuned_gd, kind=PreprocessedGD), "#e0607e", "v"
     ),
     "re-weighted GD": Estimator(
-        partial(tuned_gd, kind=ReweightedGD, relative=True), "#cc78bc", "P"
+        partial(tuned_gd, kind=ReweightedGD, relative=True), "#a3123e", "P"
     ),
     "Bayes": Estimator(lambda task, seed=0: PosteriorMean(task), "#000000", "h"),
 }

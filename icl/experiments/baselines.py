@@ -32,6 +32,7 @@ SETTINGS = {
     )
 } | {GAUSSIAN_SETTING: GAUSSIAN}
 STEPS = (1, 2, 3, 5, 10, 30, 100)
+NEARLY_ZERO = 0.01  # risk where the figure of sparsity ends
 
 # Excess risks (M, B) by estimator, in M repetitions.
 Risks = dict[str, Tensor]
@@ -179,7 +180,8 @@ class Result(Judged):
 
     def plot_sparsity(self) -> None:
         """Risk against the share of non-zero weights."""
-        figures.curves(self.curves["s/d"], "x", "share of non-zero weights s/d")
+        label = "share of non-zero weights s/d"
+        figures.curves(self.curves["s/d"], "x", label, span=(NEARLY_ZERO, np.inf))
 
     def plot_noise(self) -> None:
         """Risk against the noise."""

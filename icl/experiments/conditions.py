@@ -88,11 +88,11 @@ class Result(Profiled):
         """Heat-maps of what is shown of every cell: a row per kind, a column per task."""
         found = self.frame()
         tasks = [f"{noise:g}" for _, noise in product(SPARSITIES, NOISES)]
-        _, panels = figures.subplots(len(SHOWN), 1, figsize=(figures.WIDTH, 7.6))
+        _, panels = figures.subplots(len(SHOWN), 1, figsize=(figures.WIDTH, 7.2))
         for axes, what in zip(panels, SHOWN, strict=True):
             table = found.pivot(index="model", columns=["s", "noise"], values=what)
             figures.percentages(axes, table.reindex(index=CROWDED), xticklabels=tasks)
-            axes.set_title(f"{what}, %", loc="left", fontsize=11)
+            axes.set_title(f"{what}, %")
             axes.set(xlabel="", ylabel="")
             for group in range(1, len(SPARSITIES)):
                 axes.axvline(group * len(NOISES), color="0.3", linewidth=2)
@@ -102,18 +102,19 @@ class Result(Profiled):
     def plot_map(self) -> None:
         """How even the first layer is and how concentrated later ones are, coloured by the gain."""
         fig, axes = figures.subplots(figsize=(figures.WIDTH, 4.4))
-        look = {"cmap": "viridis", "vmin": 0, "vmax": 1, "s": 60, "edgecolor": "0.3"}
+        look = {"cmap": figures.HUES, "vmin": 0, "vmax": 1, "s": 50}
+        handles = {}
         for kind, marker in zip(CROWDED, "osD", strict=True):
             found = [cell for name, cell in self.varied.items() if self.settings[name][2] == kind]
             x = [cell.heads.entropy[:, 0].mean() for cell in found]
             y = [later(cell.heads.top_share).mean() for cell in found]
             gain = [cell.gain().mean() for cell in found]
-            drawn = axes.scatter(x, y, c=gain, marker=marker, label=kind, **look)
-        fig.colorbar(drawn, label="gain over ridge and one head")
+            handles[kind] = axes.scatter(x, y, c=gain, marker=marker, **look)
+        fig.colorbar(handles[kind], label="gain over ridge and one head")
         axes.axhline(ONE_HEAD.threshold, color="0.4", linestyle="--", linewidth=1)
         axes.set(xlim=(-0.02, 1), ylim=(0, 1), xlabel="entropy in layer 1")
         axes.set_ylabel("top share in later layers")
-        fig.legend(loc="outside upper center", ncols=3, fontsize=10)
+        figures.key(fig, handles)
 
 
 def measured(models: dict[str, Transformer], on: Comparison) -> dict[str, Profile]:

@@ -138,7 +138,8 @@ class Result(Judged):
         measures = {"top share": lambda i: i.top_share, "entropy": lambda i: i.entropy}
         rows = [
             {
-                "panel": f"{what}; {name}",
+                "panel": name,
+                "column": what,
                 "step": step,
                 "label": f"layer {layer}",
                 **vars(over_seeds(values.nan_to_num(0.0)).within(0.0, 1.0)),

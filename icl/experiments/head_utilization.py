@@ -3,16 +3,23 @@
 from dataclasses import dataclass, replace
 
 import pandas as pd
-import seaborn as sns
 import torch
 from torch import Tensor
 
-from icl import figures, tables
+from icl import tables
 from icl.checkpoints import Checkpoint
 from icl.claims import CHEN, Claim, Judged, judge
 from icl.errors import require
 from icl.experiments.comparison import Comparison, standings
-from icl.experiments.measures import EVERY_HEAD, MORE_EVEN, ONE_HEAD, rise, steady
+from icl.experiments.measures import (
+    EVERY_HEAD,
+    MORE_EVEN,
+    ONE_HEAD,
+    plot_shares,
+    plot_top_shares,
+    rise,
+    steady,
+)
 from icl.experiments.models import DECAYED, FULL, trained
 from icl.heads import FILLS, Importance, contrast, importance, top_later
 from icl.intervals import AVERAGES, Estimate, over_seeds
@@ -29,9 +36,6 @@ A2 = Claim("A2", CHEN, "Every head of the first layer matters.", (EVERY_HEAD,))
 A3 = Claim("A3", CHEN, "Later layers usually rely on one head.", (ONE_HEAD, MORE_EVEN))
 CLAIMS = (A2, A3)
 
-CELLS = {"annot": True, "cbar": False, "linewidths": 1}  # of heat-maps
-PERCENT = CELLS | {"vmin": 0, "vmax": 100, "cmap": "rocket_r", "fmt": ".0f"}
-
 
 @dataclass(frozen=True)
 class Result(Judged):
@@ -46,39 +50,12 @@ class Result(Judged):
     mean: dict[str, Importance]
 
     def plot_shares(self) -> None:
-        """Heat-maps of importance shares: a panel per model, a row per layer, heads by rank.
-
-        Heads are ranked within each layer and seed: their labels mean nothing across seeds.
-        """
-        depths = [found.rise.shape[1] for found in self.zero.values()]
-        size = figures.WIDTH, 0.9 * len(depths) + 0.42 * sum(depths)
-        ratios = [depth + 1 for depth in depths]
-        fig, panels = figures.subplots(len(depths), 1, figsize=size, height_ratios=ratios)
-        for axes, (label, found) in zip(panels, self.zero.items(), strict=True):
-            ranked = found.shares.nan_to_num(0).sort(dim=-1, descending=True).values
-            mean = pd.DataFrame(100 * ranked.mean(dim=0).numpy())
-            mean = mean.rename(columns=lambda i: i + 1, index=lambda i: f"layer {i + 1}")
-            sns.heatmap(mean, ax=axes, annot_kws={"size": 11}, **PERCENT)
-            axes.set_title(f"{label} ({len(ranked)} seeds)", loc="left", fontsize=12)
-            axes.tick_params(axis="y", rotation=0)
-        axes.set_xlabel("head, by rank within its layer")
-        fig.supylabel("share of the layer's importance, %", fontsize=11)
+        """Heat-maps of importance shares: a panel per model."""
+        plot_shares({label: found.shares for label, found in self.zero.items()})
 
     def plot_top_shares(self) -> None:
-        """The largest share of every layer: a dot per seed, the mean and its 95 % interval."""
-        fig, axes = figures.subplots(figsize=(figures.WIDTH, 4))
-        ticks = []
-        for label, look in figures.looks(self.zero).items():
-            for layer, top in enumerate(self.zero[label].top_share.unbind(dim=1), 1):
-                figures.mark_seeds(axes, len(ticks), top, look["color"])
-                ticks.append(layer)
-            ticks.append("")  # a gap before the next model
-            axes.plot([], [], "o", color=look["color"], label=label)
-        axes.axhline(A3.criteria[0].threshold, color="0.4", linestyle="--", linewidth=1)
-        axes.set(ylim=(0, 1.05), xlabel="layer", ylabel="share of the top head")
-        axes.set_xticks(range(len(ticks)), ticks)
-        axes.grid(axis="x", visible=False)
-        fig.legend(loc="outside upper center", ncols=2, fontsize=10)
+        """The largest share of every layer: a panel per model."""
+        plot_top_shares({label: found.top_share for label, found in self.zero.items()})
 
     def fragility(self) -> tables.Text:
         """The smallest and largest relative rise in every layer, each the median over seeds."""

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import pandas as pd
 import torch
+from matplotlib.colors import Normalize
 from torch import Tensor
 
 from icl import figures, tables
@@ -63,6 +64,32 @@ MORE_EVEN = Criterion(
     said="the first layer's heads are more even than a later layer's by {} in normalised entropy",
     unit=PLAIN,
 )
+
+
+def plot_shares(found: dict[str, Tensor]) -> None:
+    """Shares of heads (M, L, H) in percent, by rank within layer and seed, a panel per name."""
+    heights = [shares.shape[1] + 2.2 for shares in found.values()]
+    size = {"figsize": (figures.WIDTH, 0.3 * sum(heights)), "height_ratios": heights}
+    _, panels = figures.subplots(len(found), 1, squeeze=False, **size)
+    for axes, (name, shares) in zip(panels[:, 0], found.items(), strict=True):
+        ranked = shares.nan_to_num(0).sort(dim=-1, descending=True).values
+        mean = pd.DataFrame(100 * ranked.mean(dim=0).numpy())
+        mean = mean.rename(columns=lambda i: i + 1, index=lambda i: f"layer {i + 1}")
+        figures.heat_map(axes, mean, Normalize(0, 100), figures.SHARES)
+        axes.set_title(f"{name} ({len(ranked)} seeds)")
+    axes.set_xlabel("head, by rank within its layer")
+
+
+def plot_top_shares(found: dict[str, Tensor]) -> None:
+    """The largest share of every layer, from (M, L): a panel per name, and one half as a line."""
+    rows = [
+        {"panel": name, "label": f"layer {layer}", "value": value}
+        for name, tops in found.items()
+        for layer, top in enumerate(tops.nan_to_num(0).unbind(dim=1), 1)
+        for value in top.tolist()
+    ]
+    half = [{"panel": name, "label": "claimed", "value": ONE_HEAD.threshold} for name in found]
+    figures.dots(pd.DataFrame(rows), pd.DataFrame(half), "share of the top head", most=1.0)
 
 
 class Profile(NamedTuple):
@@ -159,10 +186,9 @@ class Profiled(Judged):
     def plot_varied(self) -> None:
         """The frame as a heat-map."""
         table = self.frame().rename(index=lambda name: fill(name, 20))
-        _, axes = figures.subplots(figsize=(figures.WIDTH, 0.36 * len(table) + 1.2))
+        _, axes = figures.subplots(figsize=(figures.WIDTH, 0.42 * len(table) + 1.2))
         figures.percentages(axes, table)
-        axes.grid(visible=False)
-        axes.set_xticks(axes.get_xticks(), [fill(what, 14) for what in SHOWN], fontsize=8)
+        axes.set_xticks(axes.get_xticks(), [fill(what, 10) for what in SHOWN])
         axes.tick_params(axis="x", labelbottom=False, labeltop=True)
 
     def numbers(self) -> tables.Text:

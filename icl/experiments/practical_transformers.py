@@ -3,7 +3,6 @@
 from dataclasses import dataclass, replace
 
 import pandas as pd
-import seaborn as sns
 
 from icl import figures, tables
 from icl.checkpoints import Checkpoint
@@ -11,7 +10,16 @@ from icl.claims import CHEN, Claim, Criterion, Judged, judge
 from icl.contexts import draw
 from icl.errors import require
 from icl.experiments.comparison import Comparison, Pair, advantage, standings
-from icl.experiments.measures import EVERY_HEAD, MORE_EVEN, ONE_HEAD, Likeness, likeness, rivals
+from icl.experiments.measures import (
+    EVERY_HEAD,
+    MORE_EVEN,
+    ONE_HEAD,
+    Likeness,
+    likeness,
+    plot_shares,
+    plot_top_shares,
+    rivals,
+)
 from icl.experiments.models import PRACTICAL, SPARSEST, trained
 from icl.heads import Importance, importance
 from icl.intervals import estimate, over_seeds, trimmed
@@ -71,34 +79,12 @@ class Result(Judged):
     lengths: pd.DataFrame
 
     def plot_shares(self) -> None:
-        """Heat-maps of importance shares: a panel per kind, a row per layer, heads by rank."""
-        size = figures.WIDTH, 2.1 * len(self.heads)
-        _, panels = figures.subplots(len(self.heads), 1, figsize=size, squeeze=False)
-        look = {"annot": True, "fmt": ".0f", "cbar": False, "linewidths": 1, "cmap": "rocket_r"}
-        for axes, (name, found) in zip(panels[:, 0], self.heads.items(), strict=True):
-            ranked = found.shares.nan_to_num(0).sort(dim=-1, descending=True).values
-            mean = pd.DataFrame(100 * ranked.mean(dim=0).numpy())
-            mean = mean.rename(columns=lambda i: i + 1, index=lambda i: f"layer {i + 1}")
-            sns.heatmap(mean, ax=axes, vmin=0, vmax=100, **look)
-            axes.set_title(name, loc="left", fontsize=12)
-            axes.tick_params(axis="y", rotation=0)
-        panels[-1, 0].set_xlabel("head, by rank within its layer")
+        """Heat-maps of importance shares: a panel per kind."""
+        plot_shares({name: found.shares for name, found in self.heads.items()})
 
     def plot_seeds(self) -> None:
-        """The largest share of every layer: a dot per seed, the mean and its 95 % interval."""
-        fig, axes = figures.subplots(figsize=(figures.WIDTH, 4))
-        ticks = []
-        for name, look in figures.looks(self.heads).items():
-            for layer, top in enumerate(self.heads[name].top_share.unbind(dim=1), 1):
-                figures.mark_seeds(axes, len(ticks), top.nan_to_num(0), look["color"])
-                ticks.append(layer)
-            ticks.append("")  # a gap before the next kind
-            axes.plot([], [], "o", color=look["color"], label=name)
-        axes.axhline(ONE_HEAD.threshold, color="0.4", linestyle="--", linewidth=1)
-        axes.set(ylim=(0, 1.05), xlabel="layer", ylabel="share of the top head")
-        axes.set_xticks(range(len(ticks)), ticks)
-        axes.grid(axis="x", visible=False)
-        fig.legend(loc="outside upper center", ncols=2, fontsize=10)
+        """The largest share of every layer: a panel per kind."""
+        plot_top_shares({name: found.top_share for name, found in self.heads.items()})
 
     def rises(self) -> tables.Text:
         """The rise without the least and the most important head of every layer, over seeds."""

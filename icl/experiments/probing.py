@@ -6,8 +6,8 @@ from functools import cache, partial
 
 import numpy as np
 import pandas as pd
-import seaborn as sns
 import torch
+from matplotlib.colors import LogNorm
 from torch import Tensor
 
 from icl import figures, tables
@@ -186,15 +186,15 @@ class Result(Judged):
 
     def plot_nearest(self) -> None:
         """Heat-map of the share of every layer's probe that algorithms leave unexplained, in %."""
-        depths = [study.depth for study in self.studies.values()]
-        _, axes = figures.subplots(len(depths), figsize=(figures.WIDTH, 11), height_ratios=depths)
-        look = {"vmin": np.log(0.5), "vmax": np.log(50), "cmap": "rocket", "cbar": False}
+        heights = [study.depth + 0.9 for study in self.studies.values()]
+        size = {"figsize": (figures.WIDTH, 0.34 * sum(heights) + 1), "height_ratios": heights}
+        _, axes = figures.subplots(len(heights), **size)
         for ax, (label, study) in zip(axes, self.studies.items(), strict=True):
-            found = {n.replace(" ", "\n"): study.explained(n).mean(dim=0) for n in study.walks}
+            found = {name: study.explained(name).mean(dim=0) for name in study.walks}
             left = 100 * (1 - pd.DataFrame(found).iloc[1:].rename("layer {}".format))
-            sns.heatmap(np.log(left), ax=ax, annot=left, fmt=".1f", **look)
-            ax.set_title(label, loc="left", fontsize=11)
-            ax.tick_params(length=0, labelsize=9, labelbottom=False, labeltop=ax is axes[0])
+            figures.heat_map(ax, left, LogNorm(0.5, 50), figures.SHARES.reversed(), fmt=".1f")
+            ax.set_title(label)
+            ax.tick_params("x", labelbottom=False, labeltop=ax is axes[0], labelrotation=90)
 
     def risks(self) -> tables.Text:
         """Risk of the probe after every layer, and of the model's own read-out."""

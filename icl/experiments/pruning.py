@@ -24,6 +24,7 @@ from icl.transformer import LinearTransformer
 from icl.words import GROWTH, LOWER, PERCENT
 
 WHOLE, TUNED, SINGLE = "all heads", ", fine-tuned", "one head, from scratch"
+BEYOND = 10.0  # risk where figures end
 # Whole models, and those of one head per layer that were trained from scratch.
 PAIRS = dict(zip(FULL, SINGLE_HEAD, strict=True))
 
@@ -169,11 +170,13 @@ class Result(Judged):
             for value in trimmed(risk, dim=-1).tolist()
         ]
         references = [case.comparison.references(case.whole.label) for case in self.cases]
-        figures.dots(pd.DataFrame(rows), pd.concat(references), limit=10)
+        figures.dots(pd.DataFrame(rows), pd.concat(references), limit=BEYOND)
 
     def plot_removed(self) -> None:
         """Median risks against the number of removed heads, a panel per model."""
-        figures.curves(self.removed, "heads", "heads removed", "median excess risk")
+        figures.curves(
+            self.removed, "heads", "heads removed", "median excess risk", span=(0.0, BEYOND)
+        )
 
     def numbers(self) -> tables.Text:
         """Everything with its tail."""

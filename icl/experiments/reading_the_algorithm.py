@@ -171,18 +171,18 @@ class Result(Judged):
         fig, panels = figures.subplots(len(names), 1, figsize=size, sharex=True)
         risks = {name: trimmed(self.readings[name].risk, dim=-1) for name in names}
         known = torch.cat([*risks.values()])
-        look = {"cmap": "viridis", "vmin": known.min(), "vmax": known.max()}
+        look = {"cmap": figures.HUES, "vmin": known.min(), "vmax": known.max()}
         for axes, name in zip(panels, names, strict=True):
             found = sizes(WORKHORSE, self.readings[name].polynomial)[:, order]
             for row in range(SHOWN):
                 dots = axes.scatter(found[:, row], [row] * len(found), c=risks[name], **look)
-            axes.plot(best[order], range(SHOWN), "x", color="black", label="optimum of degree 4")
+            (cross,) = axes.plot(best[order], range(SHOWN), "x", color="black")
             axes.set_yticks(range(SHOWN), [NAMES[i] for i in order])
             axes.invert_yaxis()
-            axes.set_title(self.models[name].label, fontsize=12, loc="left")
+            axes.set_title(self.models[name].label)
         axes.set_xlabel("root mean square of the term, with its sign")
         fig.colorbar(dots, ax=panels, label="risk of the network", shrink=0.5)
-        panels[0].legend(fontsize=10)
+        figures.key(fig, {"optimum of degree 4": cross})
 
     def terms(self) -> tables.Text:
         """By what the polynomial's mean risk rises without a monomial; the most needed ones."""

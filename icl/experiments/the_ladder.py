@@ -181,8 +181,7 @@ class Result(Judged):
                 for name, line in tasks.items()
             }
             figures.percentages(ax, pd.DataFrame(found).T)
-            ax.grid(visible=False)
-            ax.set_title(f"degree {degree}", fontsize=12, loc="left")
+            ax.set_title(f"degree {degree}")
         axes[-1].set_xlabel("non-zero weights of eight")
 
     def plot_networks(self) -> None:

@@ -111,7 +111,7 @@ class Result(Judged):
         _, panels = figures.subplots(len(shown), 1, figsize=(figures.WIDTH, 2.6 * len(shown)))
         for axes, (title, verb, table) in zip(panels, shown, strict=True):
             figures.percentages(axes, table)
-            axes.set_title(f"{title}: % below ridge's risk", loc="left", fontsize=12)
+            axes.set_title(f"{title}: % below ridge's risk")
             axes.set_ylabel(f"{verb} at s")
         panels[-1].set_xlabel("tested at s")
 

@@ -130,15 +130,21 @@ class Result(Judged):
         """Median risks of models trained for the number of examples, beside those at 32."""
         at_32 = {(h, 32): EQUALLY[3][h] for h in (1, 8)}
         own = [
-            self._median(name, n, f"h = {h}") for (h, n), name in sorted((OTHER_N | at_32).items())
+            self._median(name, n, f"h = {h}, own n")
+            for (h, n), name in sorted((OTHER_N | at_32).items())
         ]
         away = [
-            self._median(name, n, f"h = {h}, trained at 32")
+            self._median(name, n, f"h = {h}")
             for (h, _), name in at_32.items()
             for n in self.lengths
         ]
         lines = pd.DataFrame(own + away + self._baselines()).query("n <= 64")
-        figures.curves(lines.assign(panel="3 layers"), "n", *AXES, log="xy")
+        figures.curves(
+            lines.assign(panel="3 layers, trained at n = 32 or at their own n"),
+            "n",
+            *AXES,
+            log="xy",
+        )
 
     def plot_places(self) -> None:
         """Risks by the heads of each layer, a dot per seed."""

@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 
 import matplotlib.pyplot as plt
 import pandas as pd
-import seaborn as sns
 import torch
 from torch import Tensor
 
@@ -166,15 +165,15 @@ class Result(Judged):
         decay, rate, shares = 0.02, 0.5, (0.4, 0.3, 0.2, 0.1)
         cost = merge(torch.tensor(shares), decay, rate, 400)
         times, law = torch.arange(401) * rate * decay, merging_law(cost[0], rate * decay, 400)
-        _, axes = figures.subplots(figsize=(figures.WIDTH, 3.6))
-        for head, colour in enumerate(sns.color_palette(figures.MODELS, len(shares))):
+        fig, axes = figures.subplots(figsize=(figures.WIDTH, 3.6))
+        handles, heads = {}, figures.looks(f"{share:.0%} of the step at first" for share in shares)
+        for head, (label, look) in enumerate(heads.items()):
             found = cost[:, head] / cost.sum(dim=1)
-            label = f"{shares[head]:.0%} of the step at first"
-            axes.plot(times, found, color=colour, linewidth=3, label=label)
-            axes.plot(times, law[:, head], ":", color="black", linewidth=1.5)
-        axes.plot(times, 4 / cost.sum(dim=1), "--", color="0.5", label="least cost / whole cost")
+            (handles[label],) = axes.plot(times, found, color=look["color"], linewidth=3)
+            (handles["the law"],) = axes.plot(times, law[:, head], "k:", linewidth=1.5)
+        handles["least / whole cost"] = axes.plot(times, 4 / cost.sum(dim=1), "--", color="0.5")[0]
         axes.set(xlabel="decay × time", ylabel="share of the cost", ylim=(0, 1.05))
-        axes.legend(fontsize=10)
+        figures.key(fig, handles)
 
     def plot_clock(self) -> None:
         """The costliest head's share against decay times the sum of learning rates so far."""
