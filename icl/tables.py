@@ -3,7 +3,7 @@
 import pandas as pd
 from torch import Tensor
 
-from icl.intervals import Estimate
+from icl.intervals import Estimate, number
 
 ESTIMATE = ("value", "low", "high", "median")
 
@@ -24,11 +24,12 @@ def table(header: list[str], rows: list[list]) -> Text:
 
 def ranged(values: Tensor, decimals: int = 2) -> str:
     """Mean over seeds (M,) and range, without seeds in which there is no value."""
-    found = values[values.isfinite()].round(decimals=decimals) + 0.0  # no −0
+    found = values[values.isfinite()]
     if not len(found):
         return "none"
-    mean, low, high = (f"{x:.{decimals}f}" for x in (found.mean(), found.min(), found.max()))
-    return f"{mean} ({low} to {high})".replace("-", "\N{MINUS SIGN}")
+    ends = (found.mean(), found.min(), found.max())
+    mean, low, high = (number(x.item(), decimals) for x in ends)
+    return f"{mean} ({low} to {high})"
 
 
 def show(frame: pd.DataFrame) -> Text:
