@@ -6,6 +6,7 @@ from torch import Tensor
 from icl.intervals import Estimate, number
 
 ESTIMATE = ("value", "low", "high", "median")
+MANY = 7  # columns, for which a page is too narrow unless intervals may break between their ends
 
 
 class Text(str):
@@ -19,7 +20,8 @@ def table(header: list[str], rows: list[list]) -> Text:
     """A Markdown table; a bar in a cell stays a bar."""
     lines = [[str(cell).replace("|", r"\|") for cell in line] for line in (header, *rows)]
     lines.insert(1, ["---"] * len(header))
-    return Text("\n".join("| " + " | ".join(line) + " |" for line in lines))
+    text = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return Text(text.replace(",\N{NO-BREAK SPACE}", ", ") if len(header) >= MANY else text)
 
 
 def ranged(values: Tensor, decimals: int = 2) -> str:
