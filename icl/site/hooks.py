@@ -1,5 +1,6 @@
 """What Sphinx does to pages beyond its theme: descriptions, search in prose, references by name."""
 
+import re
 from html import escape
 from typing import Any
 
@@ -87,5 +88,5 @@ def description(doctree: nodes.document) -> str:
     text = " ".join(next((p.astext() for p in doctree.findall(nodes.paragraph)), "").split())
     if len(text) <= LONGEST:
         return text
-    sentences, stop, _ = text[:LONGEST].rpartition(". ")
-    return sentences + "." if stop else text[:LONGEST].rpartition(" ")[0] + " …"
+    ends = [stop.end() for stop in re.finditer(r"(?<! al)[.?!](?= )", text[:LONGEST])]
+    return text[: ends[-1]] if ends else text[:LONGEST].rpartition(" ")[0] + " …"
