@@ -37,7 +37,7 @@ AVERAGES = {
 
 
 def number(x: float, decimals: int = 3) -> str:
-    """A number as tables and sentences show it; from 10⁴ on without decimals, up to 10⁶.
+    """A number as tables and sentences show it; from 1000 on without decimals, up to 10⁶.
 
     >>> number(-0.0004), number(-0.25), number(12345.6)
     ('0.000', '−0.250', '12346')
@@ -48,7 +48,7 @@ def number(x: float, decimals: int = 3) -> str:
         return "undefined"
     if abs(x) > LARGEST:
         return (">\N{NO-BREAK SPACE}" if x > 0 else "<\N{NO-BREAK SPACE}\N{MINUS SIGN}") + "10⁶"
-    places = decimals if abs(x) < 1e4 else 0
+    places = decimals if abs(x) < 1000 else 0
     return f"{round(float(x), places) + 0.0:.{places}f}".replace("-", "\N{MINUS SIGN}")  # no −0
 
 

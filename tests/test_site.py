@@ -39,6 +39,7 @@ AXE_HASH = (
 THEIRS = {
     "label-content-name-mismatch": ("search-button", "theme-switch-button", "summary"),
     "region": ("sidebar-primary-item",),
+    "aria-allowed-role": ("#id",),  # docutils calls an entry of the bibliography what it is
 }
 
 if not CHROMIUM and REQUIRED:
@@ -270,7 +271,10 @@ def found_by(axe, page, where, *rules):
     """What axe finds, without what is theirs: [rule, element, what is wrong]."""
     page.evaluate("source => { if (!window.axe) (0, eval)(source) }", axe)
     found = page.evaluate(
-        """([where, rules]) => axe.run(where, {
+        """([where, rules]) => axe.run({
+            include: where, // rows of a table are alike, and so is what MathJax draws
+            exclude: ['tbody tr:nth-child(n+4)', 'mjx-container > *'],
+        }, {
             resultTypes: ['violations'],
             ...(rules.length && { runOnly: { type: 'rule', values: rules } }),
         }).then(found => found.violations.flatMap(v =>
@@ -382,7 +386,8 @@ def test_the_page_of_what_is_missing_leads_home_and_searches(visit):
 def test_the_first_column_stays_and_a_shadow_says_that_a_table_scrolls(visit):
     page = visit("book/one-step-gd.html", width=PHONE)
     page.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true })")
-    wide = page.locator(".pst-scrollable-table-container[data-more]").first
+    page.wait_for_selector("[data-more]")
+    wide = page.locator(".pst-scrollable-table-container[role=region]").first
     cell = wide.locator("tbody tr td").first
     before = cell.bounding_box()["x"]
     wide.focus()
