@@ -17,6 +17,7 @@ from torch import Tensor
 from icl.errors import choose, require
 
 GROUPS = 20  # of contexts, left out in turn
+LARGEST = 1e6  # beyond it a number is not shown: all it says is that an answer has diverged
 TRIMMED = 0.01  # the share of contexts, those with the largest values, that decides nothing
 
 
@@ -33,6 +34,22 @@ AVERAGES = {
     "mean": torch.mean,
     "median": lambda x, dim: x.quantile(0.5, dim=dim),
 }
+
+
+def number(x: float, decimals: int = 3) -> str:
+    """A number as tables and sentences show it; from 1000 on without decimals, up to 10⁶.
+
+    >>> number(-0.0004), number(-0.25), number(12345.6)
+    ('0.000', '−0.250', '12346')
+    >>> print(number(7e33).replace("\N{NO-BREAK SPACE}", " "))
+    > 10⁶
+    """
+    if np.isnan(x):
+        return "undefined"
+    if abs(x) > LARGEST:
+        return (">\N{NO-BREAK SPACE}" if x > 0 else "<\N{NO-BREAK SPACE}\N{MINUS SIGN}") + "10⁶"
+    places = decimals if abs(x) < 1000 else 0
+    return f"{round(float(x), places) + 0.0:.{places}f}".replace("-", "\N{MINUS SIGN}")  # no −0
 
 
 @dataclass(frozen=True)
@@ -56,20 +73,17 @@ class Estimate:
         return Estimate(*(float(np.exp(x)) for x in vars(self).values()))
 
     def __str__(self) -> str:
-        values = (self.value, self.low, self.high)
-        if max(map(abs, values)) < 1e4:
-            value, low, high = (f"{round(x, 3) + 0.0:.3f}" for x in values)  # no −0
-        else:
-            value, low, high = (f"{x:.1e}" for x in values)
-        text = f"{value} [{low}, {high}]"
-        return text.replace("-", "\N{MINUS SIGN}").replace(" ", "\N{NO-BREAK SPACE}")
+        value, low, high = map(number, (self.value, self.low, self.high))
+        if self.low > LARGEST or np.isnan(self.value):
+            return value
+        return f"{value} [{low},\N{NO-BREAK SPACE}{high}]"
 
 
 class Exact(Estimate):
     """A value that is known: its interval is a point, and it is shown without."""
 
     def __str__(self) -> str:
-        return super().__str__().partition("\N{NO-BREAK SPACE}")[0]
+        return number(self.value)
 
 
 def over_seeds(values: Tensor, level: float = 0.95, variance: float = 0.0) -> Estimate:

@@ -3,9 +3,10 @@
 import pandas as pd
 from torch import Tensor
 
-from icl.intervals import Estimate
+from icl.intervals import Estimate, number
 
 ESTIMATE = ("value", "low", "high", "median")
+MANY = 7  # columns, for which a page is too narrow unless intervals may break between their ends
 
 
 class Text(str):
@@ -19,16 +20,18 @@ def table(header: list[str], rows: list[list]) -> Text:
     """A Markdown table; a bar in a cell stays a bar."""
     lines = [[str(cell).replace("|", r"\|") for cell in line] for line in (header, *rows)]
     lines.insert(1, ["---"] * len(header))
-    return Text("\n".join("| " + " | ".join(line) + " |" for line in lines))
+    text = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return Text(text.replace(",\N{NO-BREAK SPACE}", ", ") if len(header) >= MANY else text)
 
 
 def ranged(values: Tensor, decimals: int = 2) -> str:
     """Mean over seeds (M,) and range, without seeds in which there is no value."""
-    found = values[values.isfinite()].round(decimals=decimals) + 0.0  # no −0
+    found = values[values.isfinite()]
     if not len(found):
         return "none"
-    mean, low, high = (f"{x:.{decimals}f}" for x in (found.mean(), found.min(), found.max()))
-    return f"{mean} ({low} to {high})".replace("-", "\N{MINUS SIGN}")
+    ends = (found.mean(), found.min(), found.max())
+    mean, low, high = (number(x.item(), decimals) for x in ends)
+    return f"{mean} ({low} to {high})"
 
 
 def show(frame: pd.DataFrame) -> Text:

@@ -320,7 +320,8 @@ def test_a_chapter_that_fails_leaves_no_result(tmp_path, monkeypatch, source, wo
 @pytest.fixture
 def small_book(tmp_path):
     """A checkout of a book of two pages."""
-    shutil.copy(ROOT / "_config.yml", tmp_path)
+    for name in ("_config.yml", "CITATION.cff"):
+        shutil.copy(ROOT / name, tmp_path)
     shutil.copytree(ROOT / "book" / "_static", tmp_path / "book" / "_static")
     shutil.copy(ROOT / "book" / "references.bib", tmp_path / "book")
     toc = "format: jb-book\nroot: book/intro\nchapters:\n  - file: book/one\n"
@@ -345,6 +346,9 @@ def test_a_build_is_incremental_and_a_failed_one_leaves_the_last_site(small_book
     assert "first result" in page.read_text()
     link = r"mybinder.org/v2/gh/someone/something/main\?urlpath=[a-z/]*tree/book/one.ipynb"
     assert re.search(link, page.read_text())
+    edit = "https://github.com/someone/something/edit/main/book/one.ipynb"
+    assert edit in page.read_text()
+    assert not (index.parent / "sitemap.xml").exists(), "a map needs the site's address"
     assert said[-1].startswith("building")
     download = index.parent / "_sources" / "book" / "one.ipynb"
     assert "_sources/book/one.ipynb" in page.read_text(), "the button's link"
@@ -441,13 +445,13 @@ def test_a_copy_of_any_chapter_has_labels_of_its_own_and_refers_to_others_as_bef
 
 def test_a_copy_made_as_the_book_says_builds_beside_its_original(small_book):
     (small_book / "book" / "one.ipynb").unlink()
-    for page in ("setup.ipynb", "reproducibility.md"):  # the first has a link to the second
-        shutil.copy(ROOT / "book" / page, small_book / "book")
+    linked = ("setup", "reproducibility", "appendix")  # each has a link to the next
+    for page in linked:
+        (path,) = (ROOT / "book").glob(f"{page}.*")
+        shutil.copy(path, small_book / "book")
     subprocess.run(["bash", "-ec", copy_lines()], cwd=small_book, check=True)
     pages_of = "format: jb-book\nroot: book/intro\nchapters:\n"
-    listed = "".join(
-        f"  - file: book/{name}\n" for name in ("setup", "setup-again", "reproducibility")
-    )
+    listed = "".join(f"  - file: book/{name}\n" for name in ("setup-again", *linked))
     (small_book / "_toc.yml").write_text(pages_of + listed)
     intro = "# Intro\n\n```{bibliography}\n```\n"
     (small_book / "book" / "intro.md").write_text(intro)

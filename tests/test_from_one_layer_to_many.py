@@ -88,7 +88,7 @@ def test_the_finding_says_what_single_layers_have_and_what_heads_gain(found):
     gains = [f"{result.gain(depth)} with {words}" for depth, words in ((1, "one"), (5, "five"))]
     singles = ["3.000 [", "13.500 ["]
     assert all(part in result.finding for part in gains)
-    assert all(part.replace(" ", "\N{NO-BREAK SPACE}") in result.finding for part in singles)
+    assert all(part in result.finding for part in singles)
 
 
 def test_an_algorithm_takes_a_step_per_layer_after_preprocessing(found, monkeypatch):

@@ -12,12 +12,12 @@ def test_what_a_page_asks_for_is_written_and_nothing_else(tmp_path, monkeypatch)
     monkeypatch.setattr(generated, "contents", lambda *_: made | {"d.txt": lambda: 1 / 0})
     page = "```{include} a.txt\n```\n\n```{raw} html\n:file: c.txt\n```\n\n```{figure} b.svg\n```\n"
     (tmp_path / "page.md").write_text(page)
-    generated.write(tmp_path, tmp_path, {})
+    generated.write(tmp_path, tmp_path, {}, None)
     assert {path.name for path in tmp_path.iterdir()} == {"page.md", "a.txt", "b.svg", "c.txt"}
     assert (tmp_path / "b.svg").read_text() == "text of b.svg"
     (tmp_path / "page.md").write_text("```{include} nothing.txt\n```\n")
     with pytest.raises(Failed, match=r"includes nothing.txt: generated are a.txt, b.svg, c.txt"):
-        generated.write(tmp_path, tmp_path, {})
+        generated.write(tmp_path, tmp_path, {}, None)
 
 
 def test_a_figure_is_found_by_its_name(tmp_path):

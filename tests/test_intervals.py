@@ -10,8 +10,10 @@ from icl.errors import Refused
 from icl.estimators import Ridge
 from icl.intervals import (
     GROUPS,
+    Estimate,
     estimate,
     geometric,
+    number,
     over_contexts,
     over_seeds,
     reduction,
@@ -186,3 +188,26 @@ def test_an_exact_value_has_no_interval():
     assert (found.low, found.value, found.high) == (0.25, 0.25, 0.25)
     assert str(found) == "0.250"
     assert "[" in str(over_seeds(torch.tensor([0.25, 0.25])))
+
+
+def test_a_number_too_large_to_mean_anything_is_only_called_large():
+    assert number(7.25e33) == ">\N{NO-BREAK SPACE}10⁶"
+    assert number(-7.25e33) == "<\N{NO-BREAK SPACE}\N{MINUS SIGN}10⁶"
+    assert (number(999.5), number(12345.6), number(1e6)) == ("999.500", "12346", "1000000")
+    assert (number(-0.5), number(-0.0001), number(2.0, 1)) == (
+        "\N{MINUS SIGN}0.500",
+        "0.000",
+        "2.0",
+    )
+    assert number(float("inf")) == number(1e7)
+    assert number(float("nan")) == "undefined"
+
+
+def test_an_interval_keeps_the_end_that_means_something():
+    assert (
+        str(Estimate(3e7, 0.5, 6e7, 1.0))
+        == f"{number(1e7)} [0.500,\N{NO-BREAK SPACE}{number(1e7)}]"
+    )
+    assert str(Estimate(3e7, 2e7, 6e7, 1.0)) == number(1e7)
+    assert str(Estimate(-0.5, -1.0, 0.0, 0.0)) == "−0.500 [−1.000,\N{NO-BREAK SPACE}0.000]"
+    assert str(Estimate(*4 * (float("nan"),))) == "undefined"

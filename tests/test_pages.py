@@ -1,18 +1,23 @@
 """Generated text says what was computed, with the right sign and in the right place."""
 
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pandas as pd
+import pytest
 import torch
 
 from icl import checkpoints, tables
-from icl.checkpoints import Checkpoint, catalogue, load
+from icl.checkpoints import Checkpoint, catalogue
 from icl.configuration import Configuration
 from icl.experiments import practical_recipes
 from icl.experiments.models import PRACTICAL
 from icl.intervals import over_seeds
 from icl.site import pages
 from icl.transformer import build
+
+ROOT = Path(__file__).parent.parent
 
 
 def cells(text):
@@ -24,9 +29,25 @@ def cells(text):
 
 def rows_by_file(text):
     """A row per model, as a dict by column, by the name of its file."""
-    header = [name.strip(" `") for name in text.splitlines()[0].strip("|").split("|")]
+    header = [name.strip() for name in text.splitlines()[0].strip("|").split("|")]
     rows = [dict(zip(header, row, strict=True)) for row in cells(text)]
     return {row["file"].strip("`"): row for row in rows}
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    return pages.shipped()
+
+
+def settings_of(text):
+    """Every setting of every model, by the name of its file, from what is usual and what is not."""
+    usual, unlike = text.split("\n\n")
+    usual = {name.strip("`"): value for name, value, _ in cells(usual)}
+    rows = rows_by_file(unlike)
+    return {
+        name: usual | dict(re.findall(r"`(.+?)` ([^`]*?)(?:; |$)", row["not as usual"]))
+        for name, row in rows.items()
+    }
 
 
 def test_grids_leave_gaps_where_a_row_has_no_such_column():
@@ -38,37 +59,37 @@ def test_grids_leave_gaps_where_a_row_has_no_such_column():
     assert text.splitlines()[3] == f"| 32 | {one} | {one} |"
 
 
-def test_settings_say_what_is_shared_and_list_what_differs():
-    shared, models = pages.settings().split("\n\n")
-    shared = {name.strip("`"): value for name, value in cells(shared)}
-    rows = rows_by_file(models)
-    assert shared["clip"] == "1.0"
-    assert rows["workhorse-3"]["lengths"] == "the task's n"
-    assert rows["softmax-norm"]["lengths"] == "16, 48"
-    assert sorted(rows) == catalogue()
-    labels = [row["model"] for row in rows.values()]
-    assert labels == sorted(labels)
-    assert len(set(labels)) == len({load(name).config.hash for name in rows})
-    for name, row in rows.items():
-        config = load(name).config
-        assert row["model"] == config.label
-        assert row["steps"] == str(config.recipe.steps)
-        assert row["heads"] == ", ".join(map(str, config.architecture.heads))
-        assert row["d"] == str(config.task.d)
+def test_wide_tables_let_intervals_break_between_their_ends_and_others_do_not():
+    one = over_seeds(torch.tensor([1.0, 1.5]))
+    few, many = (tables.table([*"abcdefg"][:n], [[one] * n]) for n in (6, 7))
+    assert few.count(",\N{NO-BREAK SPACE}") == 6
+    assert "\N{NO-BREAK SPACE}" not in many
+    assert many.replace("\N{NO-BREAK SPACE}", " ").count("[−1.927, 4.427]") == 7
+
+
+def test_settings_are_those_of_every_model_that_ships(shipped):
+    text = pages.settings(shipped)
+    found = settings_of(text)
+    assert sorted(found) == catalogue()
+    listed = rows_by_file(text.split("\n\n")[1])
+    for name, model in shipped.items():
+        config, settings = model.config, found[name]
+        assert listed[name]["model"] == config.label
+        assert listed[name]["configuration"] == f"`{config.hash}`"
         for part in (config.task, config.architecture, config.recipe):
-            assert set(vars(part)) <= set(shared) | set(row)
-            for key in set(vars(part)) & set(shared):
-                value = vars(part)[key]
+            for key, value in vars(part).items():
                 if value != ():
-                    assert shared[key] == str(value).strip("()")
+                    assert settings[key] == str(value).strip("()").rstrip(","), (name, key)
+    assert found["workhorse-3"]["lengths"] == "the task's n"
+    assert found["softmax-norm"]["lengths"] == "16, 48"
 
 
-def test_settings_call_nothing_shared_that_one_model_contradicts(tmp_path, monkeypatch):
-    """Two models alike but for their attention and MLP."""
+def test_settings_call_usual_what_most_models_have_and_list_all_else(tmp_path, monkeypatch):
+    """Three models, of which one has another attention and an MLP."""
     monkeypatch.setattr(checkpoints, "TRAINED", tmp_path)
     first = Configuration()
-    second = replace(first, architecture=replace(first.architecture, attention="softmax", mlp=True))
-    for name, config in {"first": first, "second": second}.items():
+    other = replace(first, architecture=replace(first.architecture, attention="softmax", mlp=True))
+    for name, config in {"first": first, "second": first, "third": other}.items():
         found = {
             "first_losses": torch.ones(2, 1),
             "curve": torch.ones(1, 1),
@@ -77,34 +98,51 @@ def test_settings_call_nothing_shared_that_one_model_contradicts(tmp_path, monke
         model = build(config.architecture).initialise((0,), 1.0)
         made = Checkpoint(name, model, config, (0,), **found, seconds=1.0, versions={})
         checkpoints.save(made, tmp_path / f"{name}.safetensors")
-    shared, models = pages.settings().split("\n\n")
-    shared, rows = dict(cells(shared)), rows_by_file(models)
-    assert (shared["`norm`"], shared["`start`"]) == ("False", "drawn weights")
-    assert set(rows["first"]) == {"model", "file", "attention", "mlp", "loss"}
-    assert [rows[name]["mlp"] for name in ("first", "second")] == ["False", "True"]
-    assert rows["first"]["loss"] == "closed form"
-    assert rows["second"]["loss"] == "mean over 16 queries"
+    usual, unlike = pages.settings(pages.shipped()).split("\n\n")
+    usual = {name: rest for name, *rest in cells(usual)}
+    assert usual["`norm`"] == ["False", ""]
+    assert usual["`mlp`"] == ["False", "True"]
+    assert usual["`attention`"] == ["linear", "softmax"]
+    assert usual["`loss`"] == ["closed form", "mean over 16 queries"]
+    rows = {name: row["not as usual"] for name, row in rows_by_file(unlike).items()}
+    expected = "`attention` softmax; `mlp` True; `loss` mean over 16 queries"
+    assert rows == {"first": "", "second": "", "third": expected}
 
 
-def test_settings_of_other_kinds_of_models_are_theirs_alone():
-    rows = rows_by_file(pages.settings().split("\n\n")[1])
-    assert rows["response-sine"]["family"] == "sine"
-    assert (rows["response-sine"]["s"], rows["workhorse-3"]["family"]) == ("", "")
-    losses = {name for name, row in rows.items() if "closed form" not in row["loss"]}
+def test_settings_of_other_kinds_of_models_are_theirs_alone(shipped):
+    found = settings_of(pages.settings(shipped))
+    assert found["response-sine"]["family"] == "sine"
+    assert (found["response-sine"]["s"], found["workhorse-3"]["family"]) == ("none", "none")
+    losses = {name for name, row in found.items() if "closed form" not in row["loss"]}
     assert losses == {"softmax-1", "softmax-2", *PRACTICAL, *practical_recipes.PLANS}
-    assert rows["workhorse-3"]["start"] == "drawn weights"
-    assert rows["flagship-pruned"]["start"] == "8-8-8 heads, d = 16, pruned by importance"
-    assert rows["split-844-0"]["start"] == "an algorithm by hand, its steps split over heads"
-    assert rows["flagship-pruned-random"]["start"] == "8-8-8 heads, d = 16, pruned at random"
+    assert found["workhorse-3"]["start"] == "drawn weights"
+    assert found["flagship-pruned"]["start"] == "8-8-8 heads, d = 16, pruned by importance"
+    assert found["split-844-0"]["start"] == "an algorithm by hand, its steps split over heads"
+    assert found["flagship-pruned-random"]["start"] == "8-8-8 heads, d = 16, pruned at random"
 
 
-def test_models_and_runs_are_listed_whole():
-    total, listed = pages.models().split("\n\n")
+def test_seeds_that_follow_each_other_are_a_range():
+    seeds = [(0, 1, 2, 3), tuple(range(5, 20)), (0, 2, 5), (3, 4), (7,)]
+    assert [*map(pages._seeds, seeds)] == ["0 to 3", "5 to 19", "0, 2, 5", "3, 4", "7"]
+
+
+def test_a_citation_has_what_the_citation_file_has_and_an_address_only_if_it_is_known():
+    file = ROOT / "CITATION.cff"
+    unknown, known = (pages.citation(file, at) for at in (None, "https://host.example/book"))
+    year = re.search(r"date-released: (\d{4})", file.read_text())[1]
+    assert unknown.splitlines()[:2] == ["```bibtex", f"@software{{icl{year},"]
+    assert "author = {{The icl authors}}" in unknown
+    assert "url" not in unknown
+    assert "url = {https://host.example/book}" in known
+    assert all(text.count("{") == text.count("}") for text in (unknown, known))
+
+
+def test_models_and_runs_are_listed_whole(shipped):
+    total, listed = pages.models(shipped).split("\n\n")
     rows = rows_by_file(listed)
     assert sorted(rows) == catalogue()
-    assert all(row["model"] == load(name).label for name, row in rows.items())
-    once = [name for name in catalogue() if not name.endswith("-watched")]
-    hours = sum(load(name).seconds for name in once) / 3600
+    assert all(row["model"] == shipped[name].label for name, row in rows.items())
+    hours = sum(m.seconds for name, m in shipped.items() if not name.endswith("-watched")) / 3600
     assert f"{hours:.1f} hours" in total
     about = {"seconds": 3.4, "when": "today", "parameters": {"x": 1}}
     ((name, seconds, when, parameters),) = cells(pages.runs({"c": about}))

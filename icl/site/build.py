@@ -13,20 +13,10 @@ import yaml
 
 from icl.errors import Failed, require
 from icl.experiments import TEMPLATE
-from icl.site import downloads, generated, widgets
+from icl.site import downloads, front, generated, widgets
 from icl.site.chapters import Job, chapters, execute_all, toc
 from icl.site.digests import digest
 
-# jupyter-book's own redirect names no icon, and browsers then ask for one that is not there.
-FRONT_DOOR = """<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<title>How Transformers Use Their Heads In Context</title>
-<link rel="icon" href="_static/favicon.svg">
-<meta http-equiv="refresh" content="0; url=book/intro.html">
-<a href="book/intro.html">How Transformers Use Their Heads In Context</a>
-</html>
-"""
 DOWNLOADS = "downloads"  # in the stage, notebooks as the site offers them
 
 
@@ -39,7 +29,8 @@ def build(folder: Path, say: Callable[[str], None] = print) -> Path:
     executed = _execute_changed(folder, work / "executed", say)
     site, index = work / "html", work / "html" / "index.html"
     stage = _stage(folder, work / "stage", executed)
-    mark = digest(sorted(p for p in stage.rglob("*") if p.is_file()))
+    read = [*stage.rglob("*"), *Path(__file__).parent.glob("*.py")]
+    mark = digest(sorted(p for p in read if p.is_file()))
     stamp = site / ".digest"
     if index.exists() and stamp.exists() and stamp.read_text() == mark:
         say("nothing changed")
@@ -47,9 +38,9 @@ def build(folder: Path, say: Callable[[str], None] = print) -> Path:
     say("building the site ...")
     _jupyter_book(stage, work / "next")
     whole = work / "next" / "_build" / "html"
-    (whole / "index.html").write_text(FRONT_DOOR, encoding="utf-8")
     # The theme's button links to these copies of what Sphinx read, which are executed notebooks.
     shutil.copytree(stage / DOWNLOADS, whole / "_sources" / "book", dirs_exist_ok=True)
+    front.write(whole, toc(folder), address())
     (whole / stamp.name).write_text(mark)
     shutil.rmtree(work / "previous", ignore_errors=True)
     if site.exists():
@@ -82,32 +73,53 @@ def _stage(folder: Path, stage: Path, executed: dict[str, Path]) -> Path:
     skip = shutil.ignore_patterns("*.ipynb", ".*")
     shutil.copytree(folder / "book", stage / "book", ignore=skip)
     shutil.copy(folder / "_toc.yml", stage)
-    address = repository(folder)
+    project = repository(folder)
     for name, path in executed.items():
         page = f"{name}.ipynb"
         shutil.copy(path, stage / "book" / page)
-        downloads.write(folder / "book" / page, stage / DOWNLOADS / page, address)
-    config = yaml.safe_load((folder / "_config.yml").read_text(encoding="utf-8"))
-    if address:
-        config["repository"] = {"url": address, "branch": "main"}
-        config["launch_buttons"] = {"binderhub_url": "https://mybinder.org"}
-        config["html"] |= {"use_repository_button": True, "use_issues_button": True}
-    (stage / "_config.yml").write_text(yaml.safe_dump(config), encoding="utf-8")
+        downloads.write(folder / "book" / page, stage / DOWNLOADS / page, project)
+    (stage / "_config.yml").write_text(yaml.safe_dump(_configuration(folder)), encoding="utf-8")
     widgets.write(stage / "book")
-    generated.write(folder, stage / "book", executed)
+    generated.write(folder, stage / "book", executed, project)
     return stage
+
+
+def _configuration(folder: Path) -> dict:
+    """Jupyter Book's settings, with what is known of the book's addresses and its age."""
+    config = yaml.safe_load((folder / "_config.yml").read_text(encoding="utf-8"))
+    if project := repository(folder):
+        config["repository"] = {"url": project, "branch": "main"}
+        config["launch_buttons"] = {"binderhub_url": "https://mybinder.org"}
+        buttons = ("repository", "issues", "edit_page")
+        config["html"] |= {f"use_{name}_button": True for name in buttons}
+    day = _git(folder, "log", "-1", "--format=%cs")
+    known = {"html_baseurl": address(), "html_last_updated_fmt": day}
+    config["sphinx"]["config"] |= {name: text for name, text in known.items() if text}
+    return config
 
 
 def repository(folder: Path) -> str | None:
     """The project's web address, from ICL_REPOSITORY or the git remote, if there is one."""
-    address = os.environ.get("ICL_REPOSITORY", "")
-    if not address:
-        ask = ["git", "-C", str(folder), "remote", "get-url", "origin"]
-        with contextlib.suppress(OSError):
-            address = subprocess.run(ask, capture_output=True, text=True, check=False).stdout
-    address = re.sub(r"^git@([^:]+):", r"https://\1/", address.strip()).removesuffix(".git")
+    found = os.environ.get("ICL_REPOSITORY") or _git(folder, "remote", "get-url", "origin")
+    found = re.sub(r"^git@([^:]+):", r"https://\1/", found).removesuffix(".git")
     known = r"https://(github\.com|gitlab\.com)/[\w.-]+/[\w.-]+"  # hosts the theme can link to
-    return address if re.fullmatch(known, address) else None
+    return found if re.fullmatch(known, found) else None
+
+
+def address() -> str | None:
+    """Where the site is published, from ICL_SITE, ending in a slash; None if that is not set."""
+    found = os.environ.get("ICL_SITE", "").strip()
+    good = re.fullmatch(r"https?://[^\s/?#]+(/[^\s?#]*)?", found)
+    require(not found or good, f"ICL_SITE={found}: allowed is an address like https://host/path/")
+    return found.removesuffix("/") + "/" if found else None
+
+
+def _git(folder: Path, *question: str) -> str:
+    """What git answers about a folder; nothing where there is no git, or no answer."""
+    with contextlib.suppress(OSError):
+        ask = ["git", "-C", str(folder), *question]
+        return subprocess.run(ask, capture_output=True, text=True, check=False).stdout.strip()
+    return ""
 
 
 def _jupyter_book(stage: Path, out: Path) -> None:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import nbformat
@@ -13,11 +14,14 @@ from icl.site.chapters import chapters, verdicts
 ASKED = re.compile(r"^(?:```\{(?:include|figure)\} |:file: )([\w-]+\.(?:txt|svg))$", re.MULTILINE)
 
 
-def write(folder: Path, stage: Path, executed: dict[str, Path]) -> None:
-    """Write into the staged pages' folder what they include, from the executed chapters by name."""
+def write(folder: Path, stage: Path, executed: dict[str, Path], project: str | None) -> None:
+    """Write into the staged pages' folder what they include, from the executed chapters by name.
+
+    `project` is the project's web address, if it is known.
+    """
     sources = [path.read_text(encoding="utf-8") for path in stage.glob("*.md")]
     asked = sorted({name for text in sources for name in ASKED.findall(text)})
-    made = contents(folder, executed)
+    made = contents(folder, executed, project)
     for name in asked:
         if not (stage / name).exists():
             if name not in made:
@@ -25,7 +29,9 @@ def write(folder: Path, stage: Path, executed: dict[str, Path]) -> None:
             (stage / name).write_text(made[name](), encoding="utf-8")
 
 
-def contents(folder: Path, executed: dict[str, Path]) -> dict[str, Callable[[], str]]:
+def contents(
+    folder: Path, executed: dict[str, Path], project: str | None
+) -> dict[str, Callable[[], str]]:
     """How each is made, by its name."""
     found = [(name, verdict) for name, path in executed.items() for verdict in verdicts(path)]
 
@@ -33,6 +39,7 @@ def contents(folder: Path, executed: dict[str, Path]) -> dict[str, Callable[[], 
         about = {n: nbformat.read(p, as_version=4).metadata["icl"] for n, p in executed.items()}
         return pages.runs(about)
 
+    shipped = cache(pages.shipped)
     return {
         "highlights.txt": lambda: scorecard.highlights(found),
         "scorecard.txt": lambda: scorecard.scorecard(found),
@@ -41,9 +48,10 @@ def contents(folder: Path, executed: dict[str, Path]) -> dict[str, Callable[[], 
         "schematic.txt": schematic.svg,
         "runs.txt": runs,
         "rechecked.txt": lambda: pages.rechecked(found, recheck.recorded(folder)),
-        "models.txt": pages.models,
-        "settings.txt": pages.settings,
+        "models.txt": lambda: pages.models(shipped()),
+        "settings.txt": lambda: pages.settings(shipped()),
         "versions.txt": pages.versions,
+        "citation.txt": lambda: pages.citation(folder / "CITATION.cff", project),
         "familiar.txt": lambda: familiar.standings(folder / "_build" / "familiar.txt"),
         "familiar-in.txt": lambda: familiar.uses(chapters(folder)),
         "usual-recipes.txt": familiar.recipes,

@@ -1,21 +1,24 @@
 """Tables of the pages that speak of the whole book: runs, models, settings, versions."""
 
+from collections import Counter
 from importlib.metadata import version
+from pathlib import Path
 from time import gmtime, strftime
 
-import pandas as pd
-from torch import Tensor
+import yaml
 
 from icl.checkpoints import Checkpoint, catalogue, load
 from icl.site.digests import STACK
 from icl.site.scorecard import place
-from icl.tables import Text, show, table
+from icl.tables import Text, ranged, table
 from icl.transformer import QUERIES
 
 EMPTY = {"covariance": "identity", "prior": "none", "lengths": "the task's n"}  # what () means
 LOSS = {True: "closed form", False: f"mean over {QUERIES} queries"}
 SITE = ("papermill", "jupyter-book")
 KEPT = {"importance": "by importance", "random": "at random"}
+ABSENT = "none"  # the value of a setting that a model has not
+FEW = 10  # values of a setting that a table lists
 
 
 def rechecked(found: list[tuple[str, dict]], recorded: dict[str, dict]) -> Text:
@@ -59,23 +62,20 @@ def runs(executed: dict[str, dict]) -> Text:
     return table(["chapter", "time", "executed", "parameters"], rows)
 
 
-def models() -> str:
+def models(shipped: dict[str, Checkpoint]) -> str:
     """Every trained model that ships, what it cost, and what all of them cost together."""
-    shipped = _shipped()
     rows = [
         [
             model.label,
             f"`{name}`",
-            f"`{model.config.hash}`",
-            ", ".join(map(str, model.seeds)),
+            _seeds(model.seeds),
             f"{model.config.recipe.steps} × {model.config.recipe.batch}",
             strftime("%H:%M:%S", gmtime(model.seconds)),
-            _range(model.risks),
-            model.versions["torch"],
+            ranged(model.risks, 3),
         ]
         for name, model in shipped.items()
     ]
-    header = ["model", "file", "configuration", "seeds", "steps × contexts", "trained in"]
+    header = ["model", "file", "seeds", "steps × contexts", "trained in", "excess risk (range)"]
     # Some models are in two files, of which one has their weights along the training.
     each = {
         (x.config.hash, seed): x.seconds / len(x.seeds)
@@ -83,15 +83,16 @@ def models() -> str:
         for seed in x.seeds
     }
     total, count = sum(each.values()) / 3600, len(each)
+    torch = " and ".join(sorted({model.versions["torch"] for model in shipped.values()}))
     return "\n\n".join(
         [
-            f"All {count} models together took {total:.1f} hours of training.",
-            _unbroken(table([*header, "excess risk (range)", "torch"], rows)),
+            f"All {count} models together took {total:.1f} hours of training, in torch {torch}.",
+            _unbroken(table(header, rows)),
         ]
     )
 
 
-def _shipped() -> dict[str, Checkpoint]:
+def shipped() -> dict[str, Checkpoint]:
     """Every model that ships by the name of its file, in the order of labels."""
     found = {name: load(name) for name in catalogue()}
     return dict(sorted(found.items(), key=lambda item: item[1].label))
@@ -102,27 +103,40 @@ def _unbroken(text: str) -> str:
     return text.replace(" = ", "\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}")
 
 
-def _range(risks: Tensor) -> str:
-    mean, low, high = (
-        f"{x:.3f}" if x < 1e4 else f"{x:.1e}" for x in (risks.mean(), risks.min(), risks.max())
-    )
-    return f"{mean} ({low} to {high})"
-
-
 def versions() -> Text:
     """Versions of the packages this site was built with."""
     return table(["package", "version"], [[name, version(name)] for name in (*STACK, *SITE)])
 
 
-def settings() -> str:
-    """What all models that ship share, then a row per model with what they differ in."""
-    shipped = _shipped()
-    frame = pd.DataFrame([_settings(model, shipped) for model in shipped.values()])
-    alike = [key for key in frame if frame[key].nunique(dropna=False) == 1]
-    shared = [[f"`{key}`", frame[key][0]] for key in alike]
-    varied = frame.drop(columns=alike).fillna("")
-    common = table(["the same in every model", "value"], shared)
-    return f"{common}\n\n{_unbroken(show(varied))}"
+def settings(shipped: dict[str, Checkpoint]) -> str:
+    """The usual value of every setting and all others, then by model what is not usual."""
+    found = {name: _settings(model, shipped) for name, model in shipped.items()}
+    keys = dict.fromkeys(key for chosen in found.values() for key in chosen)
+    counts = {key: Counter(chosen.get(key, ABSENT) for chosen in found.values()) for key in keys}
+    usual = {key: count.most_common(1)[0][0] for key, count in counts.items()}
+    listed = [[f"`{key}`", usual[key], _others(count, usual[key])] for key, count in counts.items()]
+    rows = [
+        [
+            model.label,
+            f"`{name}`",
+            f"`{model.config.hash}`",
+            "; ".join(
+                f"`{key}` {found[name].get(key, ABSENT)}"
+                for key in keys
+                if found[name].get(key, ABSENT) != usual[key]
+            ),
+        ]
+        for name, model in shipped.items()
+    ]
+    values = table(["setting", "usually", "or"], listed)
+    unlike = table(["model", "file", "configuration", "not as usual"], rows)
+    return f"{values}\n\n{_unbroken(unlike)}"
+
+
+def _others(count: Counter, usual: str) -> str:
+    """The values of a setting but the usual one, or how many there are."""
+    values = [value for value in count if value != usual]
+    return "; ".join(values) if len(values) <= FEW else f"{len(values)} others"
 
 
 def _settings(model: Checkpoint, shipped: dict[str, Checkpoint]) -> dict[str, str]:
@@ -136,12 +150,33 @@ def _settings(model: Checkpoint, shipped: dict[str, Checkpoint]) -> dict[str, st
         start = f"{shipped[config.start.model].label}, pruned {KEPT[config.start.keep]}"
     if config.split:
         start = "an algorithm by hand, its steps split over heads"
-    about = {"model": model.label, "file": f"`{model.name}`"}
     ours = {"loss": LOSS[config.architecture.collapses], "start": start}
-    return about | found | ours | {"training seeds": _plain(model.seeds)}
+    return found | ours | {"training seeds": _seeds(model.seeds)}
 
 
-def _plain(value: object, name: str = "") -> str:
+def _plain(value: object, name: str) -> str:
     if isinstance(value, tuple):
         return ", ".join(map(str, value)) or EMPTY[name]
     return str(value)
+
+
+def _seeds(seeds: tuple[int, ...]) -> str:
+    """Training seeds, which are consecutive or few."""
+    if len(seeds) > 2 and seeds == tuple(range(seeds[0], seeds[-1] + 1)):
+        return f"{seeds[0]} to {seeds[-1]}"
+    return ", ".join(map(str, seeds))
+
+
+def citation(file: Path, address: str | None) -> str:
+    """How to cite the book, in BibTeX, from its CITATION.cff."""
+    about = yaml.safe_load(file.read_text(encoding="utf-8"))
+    year = str(about["date-released"])[:4]
+    fields = {
+        "title": about["title"],
+        "author": " and ".join(f"{{{author['name']}}}" for author in about["authors"]),
+        "year": year,
+        "version": about["version"],
+        "url": address,
+    }
+    lines = [f"  {name} = {{{text}}}," for name, text in fields.items() if text]
+    return "\n".join(["```bibtex", f"@software{{icl{year},", *lines, "}", "```"])

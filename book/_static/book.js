@@ -1,0 +1,31 @@
+// Tables, equations and code wider than their column: named, within reach of the keyboard, and
+// marked as long as there is more of them to the right.
+"use strict";
+
+const KINDS = {
+  ".pst-scrollable-table-container": "Table",
+  "mjx-container[display='true']": "Equation",
+  "article pre": "Code",
+};
+
+function look(box) {
+  const hidden = box.scrollWidth - box.clientWidth;
+  box.toggleAttribute("data-more", hidden > 1 && box.scrollLeft < hidden - 1);
+  if (hidden > 1) {
+    const [, kind] = Object.entries(KINDS).find(([selector]) => box.matches(selector));
+    box.tabIndex = 0;
+    box.setAttribute("role", "region");
+    box.setAttribute("aria-label", `${kind}, scrolls sideways`);
+  } else {
+    for (const name of ["tabindex", "role", "aria-label"]) box.removeAttribute(name);
+  }
+}
+
+addEventListener("load", async () => {
+  await window.MathJax?.startup?.promise;
+  const sized = new ResizeObserver((seen) => seen.forEach((entry) => look(entry.target)));
+  for (const box of document.querySelectorAll(Object.keys(KINDS).join(", "))) {
+    box.addEventListener("scroll", () => look(box), { passive: true });
+    sized.observe(box); // also when a dropdown around it opens
+  }
+});
