@@ -6,7 +6,7 @@ from torch import Tensor
 from icl.intervals import Estimate, number
 
 ESTIMATE = ("value", "low", "high", "median")
-MANY = 7  # columns, for which a page is too narrow unless intervals may break between their ends
+WIDEST = 90  # characters that a page has room for
 
 
 class Text(str):
@@ -17,11 +17,20 @@ class Text(str):
 
 
 def table(header: list[str], rows: list[list]) -> Text:
-    """A Markdown table; a bar in a cell stays a bar."""
+    """A Markdown table; a bar in a cell stays a bar.
+
+    Intervals break between their ends only where the page is too narrow otherwise.
+    """
     lines = [[str(cell).replace("|", r"\|") for cell in line] for line in (header, *rows)]
     lines.insert(1, ["---"] * len(header))
     text = "\n".join("| " + " | ".join(line) + " |" for line in lines)
-    return Text(text.replace(",\N{NO-BREAK SPACE}", ", ") if len(header) >= MANY else text)
+    return Text(text.replace(",\N{NO-BREAK SPACE}", ", ") if _width(lines) > WIDEST else text)
+
+
+def _width(lines: list[list[str]]) -> int:
+    """The least number of characters across a table: in every column the longest unbroken text."""
+    columns = zip(*lines, strict=True)
+    return sum(max(len(x) for cell in cells for x in cell.split(" ")) + 2 for cells in columns)
 
 
 def ranged(values: Tensor, decimals: int = 2) -> str:
