@@ -5,10 +5,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from matplotlib.colors import to_hex, to_rgb
 
 from icl import figures
 from icl.estimators import ESTIMATORS
+from icl.experiments.measures import ONE_HEAD, plot_shares, plot_top_shares
 
 matplotlib.use("agg")
 
@@ -196,3 +198,21 @@ def test_percentages_are_rounded_and_cut_where_they_do_not_fit():
     colours = axes.collections[0].get_facecolors()
     assert colours[1][2] > colours[1][0]  # below zero more blue than red
     assert colours[3][0] > colours[3][2]
+
+
+def test_heads_are_ranked_within_every_layer_and_seed_before_they_are_averaged():
+    shares = torch.tensor([[[0.9, 0.1], [0.4, 0.6]], [[0.3, 0.7], [torch.nan, torch.nan]]])
+    plot_shares({"model": shares})
+    (axes,) = plt.gcf().axes
+    assert axes.get_title(loc="left") == "model (2 seeds)"
+    assert [text.get_text() for text in axes.texts] == ["80", "20", "30", "20"]
+
+
+def test_the_top_share_of_every_layer_stands_beside_what_is_claimed():
+    plot_top_shares({"model": torch.tensor([[0.2, 0.9], [0.3, torch.nan]])})
+    (axes,) = plt.gcf().axes
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["layer 1", "layer 2"]
+    first, second, claimed = (drawn for drawn in axes.get_lines() if len(drawn.get_xdata()) == 2)
+    assert first.get_xdata() == pytest.approx([0.2, 0.3])
+    assert second.get_xdata() == pytest.approx([0.9, 0.0])
+    assert set(claimed.get_xdata()) == {ONE_HEAD.threshold}

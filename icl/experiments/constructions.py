@@ -222,7 +222,7 @@ class Result(Judged):
             for (algorithm, setting), found in self.errors.items()
             for layer in range(1, found.shape[-1] + 1)
         ]
-        figures.curves(pd.DataFrame(rows), "layer", "after layer", "correct digits", "", (0, 16))
+        figures.curves(pd.DataFrame(rows), "layer", "after layer", "correct digits", "", (0, 17))
 
 
 @one_thread()
