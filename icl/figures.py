@@ -1,9 +1,9 @@
 """One style, one function per kind of figure; every function draws and leaves the figure open.
 
 Data come as frames. Estimates are columns value, low and high; `panel` and `label` say where a
-row belongs. An estimator has the colour and marker of the registry in every figure, models have
-theirs here. Grounds are transparent and nothing is pale, so that in the dark a page can turn light
-and dark around. Hues stay, so captions may name them, but neither light nor dark.
+row belongs. Estimators look in every figure as the registry says, models as said here. Grounds are
+transparent and nothing is pale, because in the dark a page turns light and dark around: captions
+may name hues, but neither light nor dark.
 """
 
 from collections.abc import Iterable
@@ -134,7 +134,7 @@ def curves(
     xlabel: str,
     ylabel: str = "excess risk",
     log: str = "y",
-    span: tuple[float, float] = (0.0, np.inf),
+    span: tuple[float, float] = (-np.inf, np.inf),
 ) -> None:
     """Estimates against column `x`: a line with a 95 % band per `label`.
 
@@ -182,8 +182,8 @@ def curves(
 
 def mark_decades(axis: Axis, places: Locator | None = None) -> None:
     """Numbers as one writes them on a logarithmic axis, more of them where it is short."""
-    low, high = axis.get_view_interval()
-    axis.set_major_locator(places or LogLocator(subs=(1, 2, 5) if high < 50 * low else (1,)))
+    subs = (1, 2, 5) if np.divide(*axis.get_view_interval()) > 0.01 else (1,)
+    axis.set_major_locator(places or LogLocator(subs=subs, numticks=9))
     axis.set_major_formatter("{x:g}")
     axis.set_minor_formatter(NullFormatter())
 

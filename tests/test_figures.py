@@ -99,6 +99,14 @@ def test_an_axis_ends_with_its_span_and_an_arrow_says_where_a_line_goes_on():
     assert plt.gcf().get_supylabel() == "excess risk (▾ below 0.1, ▴ above 10)"
 
 
+def test_an_axis_without_a_span_shows_values_below_zero():
+    figures.curves(pd.DataFrame(line("", "a", [(1, -0.5), (2, 1.0)])), "n", "examples", log="")
+    (axes,) = plt.gcf().axes
+    assert len(axes.get_lines()) == 1
+    assert axes.get_ylim()[0] < -0.5
+    assert plt.gcf().get_supylabel() == "excess risk"
+
+
 def test_panels_stand_in_columns_where_a_column_says_so():
     points = [(1, 0.5), (2, 0.5)]
     rows = [row | {"column": c} for c in "xy" for p in "pq" for row in line(p, "a", points)]
