@@ -12,10 +12,9 @@ function look(box) {
   const hidden = box.scrollWidth - box.clientWidth;
   box.toggleAttribute("data-more", hidden > 1 && box.scrollLeft < hidden - 1);
   if (hidden > 1) {
-    const [, kind] = Object.entries(KINDS).find(([selector]) => box.matches(selector));
     box.tabIndex = 0;
     box.setAttribute("role", "region");
-    box.setAttribute("aria-label", `${kind}, scrolls sideways`);
+    box.setAttribute("aria-label", `${box.dataset.name}, scrolls sideways`);
   } else {
     for (const name of ["tabindex", "role", "aria-label"]) box.removeAttribute(name);
   }
@@ -24,8 +23,11 @@ function look(box) {
 addEventListener("load", async () => {
   await window.MathJax?.startup?.promise;
   const sized = new ResizeObserver((seen) => seen.forEach((entry) => look(entry.target)));
-  for (const box of document.querySelectorAll(Object.keys(KINDS).join(", "))) {
-    box.addEventListener("scroll", () => look(box), { passive: true });
-    sized.observe(box); // also when a dropdown around it opens
+  for (const [selector, kind] of Object.entries(KINDS)) {
+    document.querySelectorAll(selector).forEach((box, place) => {
+      box.dataset.name = `${kind} ${place + 1}`; // no two regions of a page share a name
+      box.addEventListener("scroll", () => look(box), { passive: true });
+      sized.observe(box); // also when a dropdown around it opens
+    });
   }
 });
