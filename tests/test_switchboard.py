@@ -52,7 +52,9 @@ def site(tmp_path_factory):
     chapters = "".join(f"  - file: book/{name}\n" for name in names)
     toc = f"format: jb-book\nroot: book/intro\nchapters:\n{chapters}"
     (folder / "_toc.yml").write_text(toc, encoding="utf-8")
-    return build.build(folder, lambda _: None).parent
+    widgets.write(folder / "book")
+    build._jupyter_book(folder, folder / "out")
+    return folder / "out" / "_build" / "html"
 
 
 @pytest.fixture(scope="module")
