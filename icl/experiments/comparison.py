@@ -13,7 +13,7 @@ from icl.claims import Criterion
 from icl.configuration import Configuration
 from icl.contexts import Contexts, draw
 from icl.estimators import ESTIMATORS, NAIVE, Zero
-from icl.intervals import estimate, over_seeds, reduction, trimmed
+from icl.intervals import estimate, number, over_seeds, reduction, trimmed
 from icl.one_layer import distance, effective_step, excess, optimal_one_step, rate
 from icl.predictors import Predictor, excess_risk
 from icl.starts import begin
@@ -149,7 +149,7 @@ def standings(models: dict[str, Checkpoint], comparisons: dict[str, Comparison])
 
     def add(name: str, comparison: Comparison, risk: Tensor, above: object = "") -> None:
         task = comparison.contexts.task
-        tail = {k: f"{v(risk, comparison.zero).mean():.3g}" for k, v in TAIL.items()}
+        tail = {k: number(v(risk, comparison.zero).mean()) for k, v in TAIL.items()}
         about = {"predictor": name, "d": task.d, "n": task.n, "excess risk [95 %]": estimate(risk)}
         rows.append(about | {"above Bayes": above} | tail)
 

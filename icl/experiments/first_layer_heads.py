@@ -16,7 +16,7 @@ from icl.contexts import Contexts, draw
 from icl.errors import require
 from icl.experiments.comparison import TAIL, Comparison
 from icl.experiments.models import Filed, filed, named, sparse, trained_families
-from icl.intervals import Estimate, estimate, over_contexts, over_seeds, reduction
+from icl.intervals import Estimate, estimate, number, over_contexts, over_seeds, reduction
 from icl.predictors import squared_error
 from icl.probing import fit, read, states
 from icl.starts import fresh
@@ -186,7 +186,7 @@ class Result(Judged):
                 "R², random weights": _estimate(family.untrained[h]),
                 "most possible": f"{family.readings[h].share:.2f}",
             }
-            | {k: f"{tail(risk, family.comparison.zero).mean():.3g}" for k, tail in TAIL.items()}
+            | {k: number(tail(risk, family.comparison.zero).mean()) for k, tail in TAIL.items()}
             for family in self.families.values()
             for h, risk in family.risks.items()
         ]

@@ -22,7 +22,7 @@ from icl.experiments.measures import (
 )
 from icl.experiments.models import DECAYED, FULL, trained
 from icl.heads import FILLS, Importance, contrast, importance, top_later
-from icl.intervals import AVERAGES, Estimate, over_seeds
+from icl.intervals import AVERAGES, Estimate, number, over_seeds
 
 PLANS = {
     "workhorse-3": FULL["workhorse-3"],
@@ -63,7 +63,7 @@ class Result(Judged):
         for label, found in self.zero.items():
             low = found.relative.nan_to_num(torch.inf).amin(dim=-1).quantile(0.5, dim=0)
             high = found.relative.nan_to_num(-1).amax(dim=-1).quantile(0.5, dim=0)
-            ends = [f"{a + 0:.2g} to {b:.2g}" for a, b in zip(low, high, strict=True)]
+            ends = [f"{number(a, 2)} to {number(b, 2)}" for a, b in zip(low, high, strict=True)]
             rows.append({"model": label} | {f"layer {i}": end for i, end in enumerate(ends, 1)})
         return tables.show(pd.DataFrame(rows).fillna(""))
 

@@ -12,7 +12,7 @@ from icl.claims import AFTER_CHEN, Claim, Criterion, Judged, judge
 from icl.errors import require
 from icl.experiments.comparison import TAIL, Comparison
 from icl.experiments.models import FULL, SINGLE_HEAD, flagship, trained, workhorse
-from icl.intervals import estimate, over_seeds, reduction
+from icl.intervals import estimate, number, over_seeds, reduction
 from icl.words import PERCENT
 
 PLANS = {
@@ -116,7 +116,7 @@ class Result(Judged):
         """Every risk with its tail."""
         rows = [
             {"model": self.models[name].label, "excess risk [95 %]": estimate(risk)}
-            | {k: f"{v(risk, self.comparisons[name].zero).mean():.3g}" for k, v in TAIL.items()}
+            | {k: number(v(risk, self.comparisons[name].zero).mean()) for k, v in TAIL.items()}
             for name, risk in self.risks.items()
         ]
         return tables.show(pd.DataFrame(rows))

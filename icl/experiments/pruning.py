@@ -17,7 +17,7 @@ from icl.errors import require
 from icl.experiments.comparison import TAIL, Comparison
 from icl.experiments.models import FULL, SINGLE_HEAD, trained
 from icl.heads import mask, rises
-from icl.intervals import estimate, geometric, reduction, trimmed
+from icl.intervals import estimate, geometric, number, reduction, trimmed
 from icl.predictors import excess_risk
 from icl.starts import pruned, tuned_importance
 from icl.transformer import LinearTransformer
@@ -182,7 +182,7 @@ class Result(Judged):
         """Everything with its tail."""
         rows = [
             {"model": f"{case.whole.label}: {how}", "excess risk [95 %]": estimate(risk)}
-            | {k: f"{tail(risk, case.comparison.zero).mean():.3g}" for k, tail in TAIL.items()}
+            | {k: number(tail(risk, case.comparison.zero).mean()) for k, tail in TAIL.items()}
             for case in self.cases
             for how, risk in case.risks.items()
         ]
