@@ -44,12 +44,13 @@ def number(x: float, decimals: int = 3) -> str:
     >>> print(number(7e33).replace("\N{NO-BREAK SPACE}", " "))
     > 10⁶
     """
+    x = float(x)
     if np.isnan(x):
         return "undefined"
     if abs(x) > LARGEST:
         return (">\N{NO-BREAK SPACE}" if x > 0 else "<\N{NO-BREAK SPACE}\N{MINUS SIGN}") + "10⁶"
     places = decimals if abs(x) < 1000 else 0
-    return f"{round(float(x), places) + 0.0:.{places}f}".replace("-", "\N{MINUS SIGN}")  # no −0
+    return f"{round(x, places) + 0.0:.{places}f}".replace("-", "\N{MINUS SIGN}")  # no −0
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,7 @@ def build(folder: Path, say: Callable[[str], None] = print) -> Path:
     _jupyter_book(stage, work / "next")
     whole = work / "next" / "_build" / "html"
     # The theme's button links to these copies of what Sphinx read, which are executed notebooks.
+    (stage / DOWNLOADS).mkdir(exist_ok=True)  # a book may have no notebook
     shutil.copytree(stage / DOWNLOADS, whole / "_sources" / "book", dirs_exist_ok=True)
     front.write(whole, toc(folder), address())
     (whole / stamp.name).write_text(mark)

@@ -68,6 +68,8 @@ def _describe(app: Any, pagename: str, _template: str, context: dict, doctree: A
         context["docstitle"] = None  # the page's title is the book's
     if doctree is None:
         return
+    # myst-nb's label would hide what the summary says from those who hear it.
+    context["body"] = context["body"].replace(' aria-label="Toggle hidden content"', "")
     about = description(doctree)
     shown = {
         "og:type": "website" if pagename == app.config.root_doc else "article",
