@@ -40,9 +40,9 @@ def plain(x: float) -> str:
 
 
 def percent(x: float) -> str:
-    """A fraction in percent: whole ones, or two digits where it is less than ten."""
+    """A fraction in percent: whole ones, or tenths where it is less than ten."""
     x *= 100
-    return f"{plain(round(x) if 10 <= abs(x) <= MOST else float(f'{x:.2g}'))} %"
+    return f"{plain(round(x, 0 if abs(x) >= 10 else 1))} %"
 
 
 def lower(x: float) -> str:
@@ -58,7 +58,7 @@ def times(x: float) -> str:
 def error(digits: float) -> str:
     """A relative error of so many correct digits."""
     if digits < 4:
-        return percent(10**-digits)
+        return f"{plain(float(f'{100 * 10**-digits:.2g}'))} %"
     factor, power = f"{10**-digits:.0e}".split("e-")
     return f"{factor}·10⁻{power.lstrip('0').translate(RAISED)}"
 

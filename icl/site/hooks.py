@@ -65,7 +65,7 @@ def _describe(app: Any, pagename: str, _template: str, context: dict, doctree: A
     The address is left out where the book's is not known.
     """
     if pagename == app.config.root_doc:
-        context["docstitle"] = None  # the page's title is the book's
+        context["docstitle"] = ""  # the page's title is the book's
     if doctree is None:
         return
     # myst-nb's label would hide what the summary says from those who hear it.

@@ -127,7 +127,8 @@ def scorecard(found: Found) -> str:
             for chapter, verdict in group
         ]
         parts.append(f"**{paper[0].upper()}{paper[1:]}**")
-        parts.append(table(["claim", "verdict", "what was found"], rows))
+        header = ["claim", "verdict", "what was found"]
+        parts.append(f":::{{div}} scorecard\n{table(header, rows)}\n:::")
     return "\n\n".join(parts)
 
 
