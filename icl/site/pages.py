@@ -58,7 +58,8 @@ def runs(executed: dict[str, dict]) -> Text:
     rows = []
     for name, about in executed.items():
         parameters = ", ".join(f"`{k}={v}`" for k, v in about["parameters"].items())
-        rows.append([f"[{name}]({name})", f"{about['seconds']:.0f}\N{NO-BREAK SPACE}s", about["when"], parameters])
+        took = f"{about['seconds']:.0f}\N{NO-BREAK SPACE}s"
+        rows.append([f"[{name}]({name})", took, about["when"], parameters])
     return table(["chapter", "time", "executed", "parameters"], rows)
 
 
