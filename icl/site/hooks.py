@@ -10,6 +10,7 @@ from pybtex.style.formatting.plain import Style
 from pybtex.style.labels import BaseLabelStyle
 
 LONGEST = 200  # characters of a description, about what search engines and cards show
+SHORTEST = 60  # a sentence like "Reproduced." describes nothing
 
 
 def setup(app: Any) -> dict:
@@ -91,4 +92,4 @@ def description(doctree: nodes.document) -> str:
     if len(text) <= LONGEST:
         return text
     ends = [stop.end() for stop in re.finditer(r"(?<! al)[.?!](?= )", text[:LONGEST])]
-    return text[: ends[-1]] if ends else text[:LONGEST].rpartition(" ")[0] + " …"
+    return text[: ends[-1]] if ends and ends[-1] >= SHORTEST else text[:LONGEST].rpartition(" ")[0] + " …"
