@@ -66,7 +66,7 @@ def test_what_fades_is_by_layer():
 
 def test_watched_models_keep_their_weights_before_the_end():
     for plan in PLANS.values():
-        assert plan.snapshots == SNAPSHOTS
+        assert plan.snapshots in (SNAPSHOTS, SNAPSHOTS[::2])
         assert max(SNAPSHOTS) < plan.config.recipe.steps
 
 
