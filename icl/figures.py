@@ -94,7 +94,7 @@ def dots(
 ) -> None:
     """A panel per `panel`, a row per `label`: a dot per seed, the mean and its 95 % interval.
 
-    `frame` has a `value` per seed, from 0 to `most`, `references` a vertical line per panel and
+    `frame` has a `value` per seed, up to `most`, `references` a vertical line per panel and
     label. With a `limit` the axis is logarithmic and ends there in arrows; means are geometric.
     """
     panels = dict(list(frame.groupby("panel", sort=False)))
@@ -110,9 +110,10 @@ def dots(
                 ax.plot(limit, y, ">", markersize=9, clip_on=False)
                 continue
             ax.plot(values, y + np.linspace(-0.15, 0.15, len(values)), "o", alpha=0.5, markersize=5)
-            found = (geometric if limit else over_seeds)(values).within(0.0, most or np.inf)
-            error = [[found.value - found.low], [found.high - found.value]]
-            ax.errorbar(found.value, y, xerr=error, fmt="|", markersize=14, capsize=4)
+            known = (0.0 if values.min() >= 0 else -np.inf, most or np.inf)
+            found = (geometric if limit else over_seeds)(values).within(*known)
+            ends = [[found.value - found.low], [found.high - found.value]]
+            ax.errorbar(found.value, y, xerr=ends, fmt="|", markersize=14, capsize=4)
         lines = references[references.panel == panel]
         for name, value, style in zip(lines.label, lines.value, LINES[1:], strict=False):
             colour = ESTIMATORS[name].colour if name in ESTIMATORS else "0.25"
@@ -120,8 +121,7 @@ def dots(
         ax.set(xscale="log" if limit else "linear", xlim=(0 if most else None, limit or most))
         if limit:
             mark_decades(ax.xaxis)
-        names = [fill(label, 22, break_on_hyphens=False) for label in labels]
-        ax.set_yticks(range(len(names)), names)
+        ax.set_yticks(range(len(labels)), [fill(x, 22, break_on_hyphens=False) for x in labels])
         ax.set(title=panel, ylim=(len(labels) - 0.5, -0.5))
         ax.grid(axis="y", visible=False)
     axes[-1, 0].set_xlabel(f"{xlabel} (▸ beyond {limit:g})" if limit else xlabel)

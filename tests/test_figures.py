@@ -224,3 +224,12 @@ def test_the_top_share_of_every_layer_stands_beside_what_is_claimed():
     assert first.get_xdata() == pytest.approx([0.2, 0.3])
     assert second.get_xdata() == pytest.approx([0.9, 0.0])
     assert set(claimed.get_xdata()) == {ONE_HEAD.threshold}
+
+
+def test_dots_below_zero_have_their_interval():
+    frame = pd.DataFrame({"panel": "", "label": "a", "value": [-0.3, -0.1, -0.2]})
+    figures.dots(frame, pd.DataFrame({"panel": [""], "label": ["needed"], "value": [0.1]}))
+    (bar,) = plt.gca().containers
+    (ends,) = bar.lines[2][0].get_segments()
+    assert ends[:, 0].tolist() == pytest.approx([-0.4484, 0.0484], abs=1e-3)
+    plt.close()

@@ -92,4 +92,6 @@ def description(doctree: nodes.document) -> str:
     if len(text) <= LONGEST:
         return text
     ends = [stop.end() for stop in re.finditer(r"(?<! al)[.?!](?= )", text[:LONGEST])]
-    return text[: ends[-1]] if ends and ends[-1] >= SHORTEST else text[:LONGEST].rpartition(" ")[0] + " …"
+    if ends and ends[-1] >= SHORTEST:
+        return text[: ends[-1]]
+    return text[:LONGEST].rpartition(" ")[0] + " …"
