@@ -40,6 +40,9 @@ AXE_HASH = (
 THEIRS = {
     "label-content-name-mismatch": ("search-button", "theme-switch-button"),
     "region": ("sidebar-primary-item",),
+    "summary-name": (".has-children",),
+    # Sphinx writes a signature of several lines as a list of definitions without terms.
+    "definition-list": ("#icl", ".sig"),
     # docutils gives entries of the bibliography roles of their own, which have gone out of use.
     "aria-required-children": (".citation-list",),
     "aria-allowed-role": ("#id",),
@@ -326,15 +329,25 @@ def test_the_search_finds_head(visit):
     assert any("heads" in title.lower() for title in found)
 
 
+def prose(path):
+    cells = nbformat.read(path, as_version=4).cells
+    return " ".join(cell.source for cell in cells if cell.cell_type == "markdown")
+
+
 def test_the_search_finds_prose_and_not_the_code_that_pages_fold_away(visit, site):
     text = (site / "searchindex.js").read_text(encoding="utf-8")
     index = json.loads(text.removeprefix("Search.setIndex(").removesuffix(")"))
     places = {term: np.atleast_1d(found) for term, found in index["terms"].items()}
     setup = index["docnames"].index("book/setup")
     assert setup in places["jackknif"]
-    notebooks = {i for i, name in enumerate(index["docnames"]) if (ROOT / f"{name}.ipynb").exists()}
+    notebooks = {
+        i
+        for i, name in enumerate(index["docnames"])
+        if (path := ROOT / f"{name}.ipynb").exists() and "plot_" not in prose(path)
+    }
+    assert len(notebooks) > 20
     drawn = {i for term, found in places.items() if term.startswith("plot_") for i in found}
-    assert not drawn & notebooks, "every chapter calls plot_… in its code and none in its prose"
+    assert not drawn & notebooks, "every chapter calls plot_… in its code"
     page = visit("search.html?q=jackknife")
     page.wait_for_selector("#search-results li a")
     found = page.locator("#search-results li a").all_inner_texts()
@@ -343,7 +356,7 @@ def test_the_search_finds_prose_and_not_the_code_that_pages_fold_away(visit, sit
 
 def test_the_scorecard_has_every_verdict(visit):
     page = visit("book/intro.html")
-    text = page.locator("article table").inner_text()
+    text = " ".join(page.locator("article .scorecard table").all_inner_texts())
     for claim in ("A2", "A3"):
         assert claim in text
     assert "reproduced" in text or "undecided" in text
