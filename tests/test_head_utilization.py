@@ -107,13 +107,13 @@ def test_a_layer_that_uses_no_head_speaks_against_the_claim():
 def test_fragility_gives_smallest_then_largest_per_layer(found):
     zero = {"m": found["m"].by("median")}
     ((name, first, second),) = cells(result(zero, zero).fragility())
-    assert (name, first, second) == ("m", "0.2 to 3", "0.1 to 0.3")
+    assert (name, first, second) == ("m", "0.20 to 3.00", "0.10 to 0.30")
 
 
 def test_fragility_leaves_gaps_where_a_model_has_fewer_layers(found):
     zero = {"short": made([[1.0, 2]], 2)} | found
     rows = cells(result(zero, zero).fragility())
-    assert rows[0] == ["short", "1 to 2", ""]
+    assert rows[0] == ["short", "1.00 to 2.00", ""]
 
 
 def test_robustness_shows_every_fill_and_average(found):

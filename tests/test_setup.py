@@ -20,7 +20,7 @@ def test_both_paths_agree_and_say_over_how_many_answers():
     found = run(contexts=5, examples=6, features=3, nonzero=2, seed=4)
     assert 0 < found.gap < 1e-12
     assert found.answers == 20
-    assert f"over 20 answers: **{found.gap:.1e}**" in found.finding
+    assert f"20 answers differ by {found.gap:.0e} of the largest" in found.finding
 
 
 def test_paths_that_differ_fail(monkeypatch):
