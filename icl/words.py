@@ -4,9 +4,8 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from icl.intervals import Estimate, Exact
+from icl.intervals import LARGEST, Estimate, Exact
 
-MOST = 1e6  # what is larger is only said to be so
 RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -33,7 +32,7 @@ def plain(x: float) -> str:
     """Three digits, or a bound."""
     if math.isnan(x):
         return "undefined"
-    if abs(x) > MOST:
+    if abs(x) > LARGEST:
         return f"more than {'−' * (x < 0)}10⁶"
     text = f"{x:,.0f}" if abs(x) >= 100 else f"{x:.3g}"
     return text.replace("-", "−") if round(x, 12) else "0"

@@ -45,6 +45,13 @@ def test_claims_stand_by_paper_in_the_order_of_their_numbers():
     assert f"**{CHEN}**" in text
 
 
+def test_a_claim_of_any_other_paper_comes_last():
+    """A fork may judge whatever paper it likes."""
+    found = [judged({"x": ABOVE}, id="F1", paper="Somebody, 2030"), judged({"x": ABOVE})]
+    text = scorecard.scorecard(found)
+    assert text.index("[A2]") < text.index("**Somebody, 2030**") < text.index("[F1]")
+
+
 def test_a_row_has_a_link_a_badge_and_a_sentence_with_what_is_needed():
     (row,) = rows(scorecard.scorecard([judged({"a": ABOVE, "b": BELOW})]))
     assert "[A2](chapter) It is so." in row

@@ -133,9 +133,13 @@ def scorecard(found: Found) -> str:
 
 
 def place(pair: tuple[str, dict]) -> tuple:
-    """A claim's place: whose it is, then the order of letters and numbers, A2, A2c, A10, B1."""
+    """A claim's place: whose it is, the book's own kinds first, then the order of letters and
+    numbers, A2, A2c, A10, B1.
+    """
     letter, digits, rest = re.fullmatch(r"(\D*)(\d*)(.*)", pair[1]["id"]).groups()
-    return PAPERS.index(pair[1]["paper"]), letter, int(digits or 0), rest
+    paper = pair[1]["paper"]
+    known = PAPERS.index(paper) if paper in PAPERS else len(PAPERS)  # a fork has papers of its own
+    return known, paper, letter, int(digits or 0), rest
 
 
 def strip(verdict: dict) -> str:
