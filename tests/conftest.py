@@ -1,3 +1,5 @@
+import os
+import shutil
 import sys
 
 import pytest
@@ -12,6 +14,27 @@ from icl.transformer import Architecture, build
 settings.register_profile("icl", max_examples=20, deadline=None, derandomize=True)
 settings.load_profile("icl")
 torch.set_num_threads(1)
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A browser; tests of pages are skipped without, but where ICL_REQUIRE_BROWSER is set."""
+    found = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if not found:
+        (pytest.fail if os.environ.get("ICL_REQUIRE_BROWSER") else pytest.skip)(
+            "chromium is not on the PATH"
+        )
+    from playwright.sync_api import sync_playwright
+
+    quiet = ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(
+            executable_path=found, args=["--no-sandbox", "--disable-gpu", *quiet]
+        )
+        yield running
+        running.close()
 
 
 @pytest.fixture

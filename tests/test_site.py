@@ -25,8 +25,6 @@ from icl.site.chapters import chapters, toc
 ROOT = Path(__file__).parent.parent
 PAGES = [f"book/{name}.html" for name in toc(ROOT)]
 OTHERS = ["index.html", "404.html", "search.html", "genindex.html"]
-NAMES = ("chromium", "chromium-browser", "google-chrome")
-CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
 REQUIRED = os.environ.get("ICL_REQUIRE_BROWSER")
 DESK, PHONE = 1280, 375
 
@@ -49,9 +47,6 @@ THEIRS = {
     "aria-deprecated-role": ("#id",),
 }
 
-if not CHROMIUM and REQUIRED:
-    raise RuntimeError("ICL_REQUIRE_BROWSER is set, and there is no chromium on the PATH")
-
 
 class Quiet(SimpleHTTPRequestHandler):
     def log_message(self, *_):
@@ -73,21 +68,6 @@ def address(site):
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
     server.server_close()
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if not CHROMIUM:
-        pytest.skip("chromium is not on the PATH")
-    from playwright.sync_api import sync_playwright
-
-    quiet = ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu", *quiet]
-        )
-        yield running
-        running.close()
 
 
 @pytest.fixture(scope="module")

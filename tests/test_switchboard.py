@@ -4,7 +4,6 @@ The pages are built in a small book of their own and opened as files, without a 
 """
 
 import json
-import os
 import re
 import shutil
 from base64 import b64decode
@@ -26,15 +25,9 @@ from icl.site.switchboard import MODELS, ONE_LATER, PRUNED, RANDOM, TRAINED
 
 ROOT = Path(__file__).parent.parent
 LINKED = ("baselines", "head-utilization", "conditions", "pruning", "why-one-head")
-NAMES = ("chromium", "chromium-browser", "google-chrome")
-CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
 OURS, NEAREST, BUILT = MODELS
 # Who preprocesses or selects features.
 SPARSE = ("lasso", "preprocessed GD", "preprocessed GD, fixed rate", "re-weighted GD")
-
-if not CHROMIUM and os.environ.get("ICL_REQUIRE_BROWSER"):
-    raise RuntimeError("ICL_REQUIRE_BROWSER is set, and there is no chromium on the PATH")
-in_a_browser = pytest.mark.skipif(not CHROMIUM, reason="chromium is not on the PATH")
 
 
 @pytest.fixture(scope="module")
@@ -55,19 +48,6 @@ def site(tmp_path_factory):
     widgets.write(folder / "book")
     build._jupyter_book(folder, folder / "out")
     return folder / "out" / "_build" / "html"
-
-
-@pytest.fixture(scope="module")
-def browser():
-    from playwright.sync_api import sync_playwright
-
-    quiet = ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu", *quiet]
-        )
-        yield running
-        running.close()
 
 
 @pytest.fixture
@@ -129,7 +109,6 @@ def computed(shown, kept):
     }
 
 
-@in_a_browser
 @pytest.mark.parametrize("shown", MODELS, ids=lambda shown: shown.file)
 def test_the_page_computes_what_mask_and_excess_risk_compute(visit, shown):
     page = visit("head-switchboard")
@@ -165,7 +144,6 @@ def test_the_page_computes_what_mask_and_excess_risk_compute(visit, shown):
     agree()
 
 
-@in_a_browser
 def test_the_bars_show_the_answer_in_the_context_that_is_chosen(visit):
     page = visit("head-switchboard")
     preset(page, ONE_LATER).click()
@@ -185,7 +163,6 @@ def test_the_bars_show_the_answer_in_the_context_that_is_chosen(visit):
     assert page.locator(".answers rect.ours").count() == OURS.task.d
 
 
-@in_a_browser
 def test_what_the_model_is_compared_with_stands_beside_it(visit):
     page = visit("head-switchboard")
     rows = page.locator(".dots tbody tr").all_inner_texts()
@@ -197,7 +174,6 @@ def test_what_the_model_is_compared_with_stands_beside_it(visit):
         assert float(row.split()[-1]) == pytest.approx(float(risk), rel=6e-3), text
 
 
-@in_a_browser
 def test_heads_are_switched_by_keyboard_and_the_risk_is_announced(visit):
     page = visit("head-switchboard")
     status = page.get_by_role("status")
@@ -223,7 +199,6 @@ def test_heads_are_switched_by_keyboard_and_the_risk_is_announced(visit):
     assert "ontext 129 of 256" in page.locator("#context").get_attribute("aria-valuetext")
 
 
-@in_a_browser
 def test_a_switch_takes_a_tenth_of_a_second_at_most(visit):
     """In time of the page's thread, which other work on the machine does not lengthen."""
     page = visit("head-switchboard")
@@ -242,7 +217,6 @@ def test_a_switch_takes_a_tenth_of_a_second_at_most(visit):
     assert median(taken) <= 0.1
 
 
-@in_a_browser
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_pages_fit_a_phone_in_both_themes(visit, scheme):
     for name in ("head-switchboard", "baseline-explorer"):
@@ -264,7 +238,6 @@ def test_the_pages_fit_a_phone_in_both_themes(visit, scheme):
         assert lighter > 200 if scheme == "dark" else lighter < -200
 
 
-@in_a_browser
 def test_without_scripting_there_are_a_figure_and_a_table(visit):
     page = visit("head-switchboard", java_script_enabled=False)
     figure = page.locator(".switchboard svg.static")
@@ -280,7 +253,6 @@ def test_without_scripting_there_are_a_figure_and_a_table(visit):
     assert visit("head-switchboard").locator("svg.static").count() == 0
 
 
-@in_a_browser
 def test_sliders_show_the_recorded_risks_of_the_task_they_choose(visit):
     page = visit("baseline-explorer")
     cells = explorer.recorded(ROOT)
