@@ -1,7 +1,4 @@
-"""Claims judged: a statistic and a threshold for each criterion, intervals over seeds, a verdict.
-
-What is claimed stands in the experiment that puts it to the test.
-"""
+"""Claims of experiments, judged: statistics and thresholds, intervals over seeds, verdicts."""
 
 import json
 import math
@@ -12,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from icl.errors import require
+from icl.errors import choose, require
 from icl.intervals import Estimate, over_contexts, over_seeds
 from icl.tables import Text, table
 from icl.words import PLAIN, Unit, plain
@@ -23,12 +20,10 @@ MAHANKALI = "Mahankali et al., 2024"
 OURS = "this book"
 
 MIME = "application/vnd.icl.verdict+json"
-REPRODUCED, CONDITIONAL, NOT_REPRODUCED, UNDECIDED = (
-    "reproduced",
-    "reproduced under conditions",
-    "not reproduced",
-    "undecided",
-)
+REPRODUCED = "reproduced"
+CONDITIONAL = "reproduced under conditions"
+NOT_REPRODUCED = "not reproduced"
+UNDECIDED = "undecided"
 NAMED = 4  # settings that a sentence can hold
 
 
@@ -64,9 +59,8 @@ class Criterion:
         if shared:
             stacked = over_contexts(lambda x: torch.stack([*self._parts(x).values()]), found)
             variances = stacked.tolist()
-        level = 1 - 0.05 / len(parts)
         for (name, values), variance in zip(parts.items(), variances, strict=True):
-            estimate = over_seeds(values, level, variance)
+            estimate = over_seeds(values, 1 - 0.05 / len(parts), variance)
             estimate = estimate.exp() if self.ratio else estimate.within(*self.bounds)
             yield name, estimate, values.numel()
 
@@ -116,8 +110,10 @@ class Finding:
         """As plain data."""
         about = {name: getattr(self, name) for name in ("setting", "part", "decision")}
         by = {name: getattr(self.criterion, name) for name in ("statistic", "threshold")}
-        said = {"said": self.criterion.unit.show(self.estimate.value)}
-        return about | by | said | vars(self.estimate)
+        return about | by | {"said": str(self)} | vars(self.estimate)
+
+    def __str__(self) -> str:
+        return self.criterion.unit.show(self.estimate.value)
 
     @property
     def place(self) -> str:
@@ -156,8 +152,8 @@ class Verdict:
     def where(self) -> str:
         """The settings in which the claim is reproduced, or their number if they are many."""
         names = [name for name, decision in self.settings.items() if decision == REPRODUCED]
-        few = "; ".join(names)
-        return few if len(names) <= NAMED else f"{len(names)} of {len(self.settings)} settings"
+        many = f"{len(names)} of {len(self.settings)} settings"
+        return "; ".join(names) if len(names) <= NAMED else many
 
     @property
     def headline(self) -> str:
@@ -208,6 +204,11 @@ class Verdict:
         """The findings of one criterion, one for every setting and part."""
         return [f for f in self.findings if f.criterion == criterion]
 
+    def at(self, place: str, criterion: int = 0) -> Finding:
+        """What one criterion, counted from 0, comes to in a setting or a part of it."""
+        found = {f.place: f for f in self.of(self.claim.criteria[criterion])}
+        return found[choose("place", place, found)]
+
     def __str__(self) -> str:
         return f"{self.claim.id}: {self.outcome}. {self.claim.statement}"
 
@@ -219,8 +220,8 @@ class Verdict:
             mean = f"{'geometric ' * criterion.ratio}mean [95 %]"
             rows = [[f.place, f.decision, f.estimate, f.seeds] for f in self.of(criterion)]
             parts.append(table(["setting", "decision", mean, "seeds"], rows))
-        shown = {"text/markdown": "\n\n".join(parts), "text/plain": str(self)}
-        return shown | {MIME: json.dumps(self.to_dict())}
+        data = json.dumps(self.to_dict())
+        return {"text/markdown": "\n\n".join(parts), "text/plain": str(self), MIME: data}
 
 
 def _worst(findings: Iterable[Finding]) -> dict[str, str]:

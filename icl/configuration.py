@@ -14,7 +14,10 @@ CHOICES = ("importance", "random")
 
 # Settings that came after files had been written, and what a file without them means. These are
 # facts of the past: they never follow a default, and a value like these leaves a hash as it was.
-ADDED = {"architecture": {"norm": False, "mlp": False}, "recipe": {"lengths": ()}}
+ADDED = {
+    "architecture": {"norm": False, "mlp": False},
+    "recipe": {"lengths": (), "precision": "single"},
+}
 
 USUAL_N = {8: 32, 16: 48}  # examples per context, by features
 

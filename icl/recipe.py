@@ -3,9 +3,12 @@
 import math
 from dataclasses import dataclass
 
+import torch
+
 from icl.errors import choose, require
 
 OPTIMISERS = {"adam": "Adam", "adamw": "AdamW", "sgd": "SGD"}
+PRECISIONS = {"single": torch.float32, "double": torch.float64}
 
 
 @dataclass(frozen=True)
@@ -16,6 +19,8 @@ class Recipe:
     the weights instead. `sgd` has betas[0] for its momentum. `warmup` is a fraction of the
     steps. `init_scale` s starts every weight at N(0, s²/fan_in). `lengths` (low, high) draws
     the number of examples of every batch uniformly from that range; () takes the task's.
+    `precision` is that of weights and losses in training: deep models with few heads meet contexts
+    whose loss is beyond single precision.
     """
 
     steps: int = 14_000
@@ -28,6 +33,7 @@ class Recipe:
     clip: float = 1.0
     init_scale: float = 0.3
     lengths: tuple[int, ...] = ()
+    precision: str = "single"
 
     def __post_init__(self):
         for name in ("lr", "warmup", "weight_decay", "clip", "init_scale"):
@@ -35,6 +41,7 @@ class Recipe:
         object.__setattr__(self, "betas", tuple(map(float, self.betas)))
         object.__setattr__(self, "lengths", tuple(self.lengths))
         choose("optimiser", self.optimiser, OPTIMISERS)
+        choose("precision", self.precision, PRECISIONS)
         require(self.steps >= 1, f"steps={self.steps}: at least one step is needed")
         require(self.batch >= 1, f"batch={self.batch}: at least one context is needed")
         require(0 <= self.warmup < 1, f"warmup={self.warmup}: a fraction in [0, 1) is needed")
@@ -70,6 +77,7 @@ class Recipe:
             "betas": "betas {:g} and {:g}".format(*self.betas),
             "clip": f"gradients clipped at {self.clip:g}",
             "lengths": "trained at n = " + " to ".join(map(str, self.lengths)),
+            "precision": f"{self.precision} precision",
         }
         kin = [usual for usual in USUAL.values() if usual.optimiser in ("adam", self.optimiser)]
         unlike = (

@@ -12,6 +12,7 @@ from icl.constructions import split_steps
 from icl.contexts import draw
 from icl.errors import require
 from icl.heads import Importance, importance, most_important, prune, random_heads
+from icl.recipe import PRECISIONS
 from icl.training import Trainer
 from icl.transformer import Architecture, Transformer, build
 
@@ -26,7 +27,7 @@ def begin(config: Configuration, seeds: tuple[int, ...], device: str = "cpu") ->
         model = split(config, seeds)
     else:
         model = fresh(config, seeds)
-    return Trainer(config, seeds, model.to(device))
+    return Trainer(config, seeds, model.to(device, PRECISIONS[config.recipe.precision]))
 
 
 def fresh(config: Configuration, seeds: tuple[int, ...]) -> Transformer:

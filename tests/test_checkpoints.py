@@ -205,6 +205,7 @@ def test_every_setting_that_is_not_usual_is_in_the_label():
     recipes = {
         "lr": 0.1, "batch": 16, "clip": 0.5, "betas": (0.8, 0.9), "warmup": 0.2, "steps": 40_000,
         "init_scale": 0.6, "optimiser": "sgd", "weight_decay": 0.1, "lengths": (8, 9),
+        "precision": "double",
     }  # fmt: skip
     others = [replace(plan, recipe=replace(plan.recipe, **{k: v})) for k, v in recipes.items()]
     tasks = {"n": 40, "s": 3, "noise": 0.5, "values": "signs", "covariance": (2.0,) * 8}
@@ -246,13 +247,13 @@ def test_a_default_that_changes_orphans_no_file_and_an_old_file_keeps_its_meanin
             data[part].pop(name)  # as in a file from before that setting
     old = Configuration.from_dict(data)
     assert old.architecture.norm is False
-    assert old.recipe.lengths == ()
+    assert (old.recipe.lengths, old.recipe.precision) == ((), "single")
     assert (
         old.hash
         == replace(
             small.config,
             architecture=replace(small.config.architecture, norm=False, mlp=False),
-            recipe=replace(small.config.recipe, lengths=()),
+            recipe=replace(small.config.recipe, lengths=(), precision="single"),
         ).hash
     )
 

@@ -85,6 +85,14 @@ def test_a_verdict_shows_its_numbers_and_feeds_the_scorecard():
     assert about["findings"][1]["threshold"] == 0
 
 
+def test_a_number_is_found_by_its_setting_and_criterion():
+    verdict = MADE.judge({"small": (ABOVE, MINUS), "large": (ABOVE, PLUS)})
+    assert [str(verdict.at(*at)) for at in (("small", 1), ("large", 1))] == ["−20 %", "20 %"]
+    assert verdict.at("small").estimate == verdict.of(MADE.criteria[0])[0].estimate
+    with pytest.raises(Refused, match="place='smal': allowed are small, large; did you mean small"):
+        verdict.at("smal")
+
+
 def test_of_many_settings_the_ends_and_their_number_are_quoted():
     many = {f"s{i}": (ABOVE, PLUS + i) for i in range(5)} | {"s5": (ABOVE, MINUS)}
     verdict = MADE.judge(many | {"dead": (ABOVE, MINUS * torch.nan)})

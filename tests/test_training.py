@@ -122,6 +122,17 @@ def test_a_foreign_or_damaged_state_is_refused(tmp_path):
         train(SMALL, (0, 1), state)
 
 
+def test_a_loss_beyond_single_precision_is_within_double():
+    """Large initial weights overflow with four layers, whose answers have degree 81."""
+    deep = Architecture(4, (1,) * 4, 5, 8)
+    config = Configuration(SMALL.task, deep, Recipe(2, 8, init_scale=2.5))
+    with pytest.raises(Failed, match="not finite"):
+        train(config, (0, 1))
+    trained = train(replace(config, recipe=replace(config.recipe, precision="double")), (0, 1))
+    assert all(x.isfinite().all() and x.dtype == torch.float64 for x in weights(trained))
+    assert all(x.dtype == torch.float32 for x in weights(finished("double", trained)))
+
+
 def test_a_loss_that_is_not_finite_stops_training_by_name():
     trainer = begin(SMALL, (0, 1))
     with torch.no_grad():
@@ -246,7 +257,7 @@ def test_the_hash_sees_every_setting_and_survives_a_round_trip():
                 "prior": (1.0, 1.0, 2.0, 1.0), "heads": (2, 2),
                 "attention": "relu", "inputs": "preprocessed", "betas": (0.8, 0.9),
                 "optimiser": "sgd", "s": 1, "d": None, "warmup": 0.2,
-                "norm": True, "mlp": True, "lengths": (4, 8),
+                "norm": True, "mlp": True, "lengths": (4, 8), "precision": "double",
             }.get(name, value * 2 if isinstance(value, (int, float)) else value)  # fmt: skip
             if other is None:
                 continue

@@ -10,11 +10,15 @@ from icl.checkpoints import Checkpoint
 from icl.errors import require
 from icl.estimators import ESTIMATORS
 from icl.experiments.comparison import Comparison, gain
-from icl.experiments.models import BY_HEADS, EQUAL, WORKHORSE, trained
+from icl.experiments.models import BY_HEADS, EQUAL, WORKHORSE, trained_families
 from icl.intervals import Estimate, estimate, over_contexts, over_seeds
 from icl.one_layer import distance, effective_step, excess, optimal_one_step
 
 PLANS = EQUAL
+FAMILIES = {
+    depth: {h: (name, EQUAL[name]) for h, name in names.items()}
+    for depth, names in BY_HEADS.items()
+}
 CLAIMS = ()
 DEPTHS = tuple(BY_HEADS)
 # Layers that an algorithm spends on preprocessing; every step takes one more.
@@ -103,7 +107,8 @@ def run(contexts: int, seed: int) -> Result:
     """Compare models and algorithms on so many evaluation contexts of this seed."""
     require(contexts >= 2, f"contexts={contexts}: allowed are 2 and more")
     comparison = Comparison.on(WORKHORSE, contexts, seed)
-    models = trained(PLANS)
+    families = trained_families(FAMILIES)
+    models = {x.name: x for family in families.values() for x in family.values()}
     risks = {name: comparison.risk(model.model) for name, model in models.items()}
     one_step = comparison.risk(ESTIMATORS[ONE_STEP].tuned(WORKHORSE))
     return Result(comparison, models, risks, one_step, algorithms(comparison))

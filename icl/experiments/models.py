@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from itertools import product
+from typing import TypeVar
 
 import numpy as np
 
@@ -33,6 +34,10 @@ REPEATED = {
         "s1-noise0.5-88888",
         "softmax-444",
         "heads-16-2",
+        "heads-4-2",
+        "heads-8-2",
+        *(f"s{s}-noise0.5-888" for s in (1, 3, 4, 6, 8)),
+        *(f"s{s}-noise0.5-888-gaussian" for s in (1, 2, 3, 4, 6, 8)),
     },
     20: {
         "s1-noise0.3-844-decay0.0001",
@@ -47,6 +52,7 @@ REPEATED = {
     },
 }
 
+K = TypeVar("K")
 # The file of a model, and its plan.
 Filed = tuple[str, Plan]
 
@@ -99,11 +105,11 @@ BY_HEADS = {
     | {8: f"workhorse-{depth}" if depth in (3, 5) else f"heads-8-{depth}"}
     for depth in (1, 2, 3, 4, 5)
 }
-EQUAL = {
-    name: workhorse(*[h] * depth)
+EQUAL = dict(
+    filed(name, workhorse(*[h] * depth))
     for depth, family in BY_HEADS.items()
     for h, name in family.items()
-}
+)
 # Many heads in the first layer only, and one head in every layer.
 FIRST = {"heads-811": workhorse(8, 1, 1), "flagship-811": flagship(8, 1, 1)}
 SINGLE_HEAD = {
@@ -202,7 +208,7 @@ def trained(plans: dict[str, Plan]) -> dict[str, Checkpoint]:
     return found
 
 
-def trained_families(members: dict[str, dict[int, Filed]]) -> dict[str, dict[int, Checkpoint]]:
+def trained_families(members: dict[K, dict[int, Filed]]) -> dict[K, dict[int, Checkpoint]]:
     """Planned models as they ship, in the places of their files and plans.
 
     Models of a family are compared seed by seed: each has the seeds that all of them have.

@@ -33,13 +33,13 @@ def prunings(name: str) -> dict[str, Plan]:
     """Ways to prune a model and train it half of its steps again, at half its rate.
 
     One head in every later layer, the most important or a random one; or one in the first.
-    Five layers take a tenth of the steps only: in more of them a context comes up whose loss is
-    beyond float32, at a quarter of the rate as well.
+    Five layers, whose losses are beyond single precision in some contexts, take double.
     """
     whole = FULL[name].config
-    share = 10 if len(whole.architecture.heads) > 3 else 2
-    recipe = replace(whole.recipe, steps=whole.recipe.steps // share, lr=whole.recipe.lr / 2)
     first, *later = whole.architecture.heads
+    precision = "double" if len(later) > 2 else "single"
+    steps, lr = whole.recipe.steps // 2, whole.recipe.lr / 2
+    recipe = replace(whole.recipe, steps=steps, lr=lr, precision=precision)
 
     def plan(heads: tuple[int, ...], keep: str) -> Plan:
         model = replace(whole.architecture, heads=heads)
@@ -60,8 +60,6 @@ def named(plan: Plan) -> str:
 
 
 PRUNED = prunings("workhorse-3") | prunings("workhorse-5") | prunings("flagship")
-# With one first-layer head its answers overflow float32, so there is nothing to train from.
-del PRUNED["workhorse-5-pruned-reverse"]
 PLANS = FULL | PRUNED | SINGLE_HEAD
 
 

@@ -19,12 +19,13 @@ from typing import Any
 import click
 import nbformat
 import papermill
+from papermill.iorw import load_notebook_node
 from sphinx_external_toc.parsing import MalformedError, parse_toc_yaml
 from yaml import YAMLError
 
 from icl.claims import MIME
 from icl.errors import Failed, Refused, choose
-from icl.site import digests
+from icl.site import digests, prose
 
 KINDS = {"int": click.INT, "float": click.FLOAT, "bool": click.BOOL, "str": click.STRING}
 CELL_TIMEOUT = 600  # seconds
@@ -151,7 +152,7 @@ def execute(chapter: Chapter, parameters: dict, output: Path, watched: bool = Fa
     try:
         with _quiet():
             papermill.execute_notebook(
-                chapter.path,
+                prose.ask(load_notebook_node(str(chapter.path))),
                 unfinished,
                 changed,
                 kernel_name="python3",
@@ -187,7 +188,7 @@ def execute(chapter: Chapter, parameters: dict, output: Path, watched: bool = Fa
         "when": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "python": python_version(),
     }
-    nbformat.write(notebook, unfinished)
+    nbformat.write(prose.answer(notebook), unfinished)
     unfinished.replace(output)
 
 
