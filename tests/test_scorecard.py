@@ -1,5 +1,6 @@
 """The landing page says what the chapters found, and nothing that they no longer find."""
 
+import re
 import xml.etree.ElementTree as ET
 
 import pytest
@@ -69,6 +70,10 @@ def test_dots_are_right_of_the_bar_where_a_setting_passes_and_coloured_by_decisi
     (high, _), (low, _), (middle, _) = dots
     assert low < 75 < high
     assert low < middle < high
+    lines = [x.get("d") for x in drawn.iter() if x.get("stroke-width")]
+    ends = [tuple(map(float, re.findall(r"\d+", line.replace(" 8", "")))) for line in lines]
+    assert all(low <= at <= high for (low, high), (at, _) in zip(ends, dots, strict=True))
+    assert [low < 75 < high for low, high in ends] == [False, False, True], "only where undecided"
     assert drawn.get("aria-label") == "1 of 3 numbers are beyond the threshold"
 
 

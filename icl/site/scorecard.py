@@ -145,22 +145,30 @@ def place(pair: tuple[str, dict]) -> tuple:
 def strip(verdict: dict) -> str:
     """The deciding statistic's settings as dots in a line of SVG: right of the bar they pass.
 
-    Distances from the threshold are square roots, as shares of the claim's largest.
+    Distances from the threshold are square roots, as shares of the claim's largest. Lines are
+    intervals, as far as there is room.
     """
     found = [f for f in verdict["findings"] if f["statistic"] == verdict["statistic"]]
-    gaps = [(f["value"] - f["threshold"], f["decision"]) for f in found if isfinite(f["value"])]
-    most = max((abs(gap) for gap, _ in gaps), default=0) or 1.0
-    dots = "".join(
-        f'<circle cx="{75 + copysign(68 * sqrt(abs(gap) / most), gap):.0f}" cy="8" r="4" '
-        f'fill="{COLOURS[decision]}" fill-opacity="0.7"/>'
-        for gap, decision in gaps
+    found = [f for f in found if isfinite(f["value"])]
+    most = max((abs(f["value"] - f["threshold"]) for f in found), default=0) or 1.0
+
+    def x(f: dict, end: str) -> str:
+        gap = f[end] - f["threshold"]
+        return f"{75 + copysign(68 * sqrt(min(abs(gap) / most, 1.0)), gap):.0f}"
+
+    marks = "".join(
+        f'<path d="M{x(f, "low")} 8H{x(f, "high")}" stroke="{colour}" stroke-opacity="0.4" '
+        f'stroke-width="3"/><circle cx="{x(f, "value")}" cy="8" r="4" fill="{colour}" '
+        f'fill-opacity="0.7"/>'
+        for f in found
+        for colour in [COLOURS[f["decision"]]]
     )
-    passing = sum(decision == REPRODUCED for _, decision in gaps)
-    label = f"{passing} of {len(gaps)} numbers are beyond the threshold"
+    passing = sum(f["decision"] == REPRODUCED for f in found)
+    label = f"{passing} of {len(found)} numbers are beyond the threshold"
     return (
         f'<svg class="strip" viewBox="0 0 150 16" width="150" height="16" role="img" '
         f'aria-label="{label}"><path d="M0 8H150M75 0V16" stroke="currentColor" '
-        f'stroke-opacity="0.5"/>{dots}</svg>'
+        f'stroke-opacity="0.5"/>{marks}</svg>'
     )
 
 
