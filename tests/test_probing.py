@@ -14,12 +14,10 @@ from icl.contexts import draw
 from icl.descent import GradientDescent, PreprocessedGD, ReweightedGD
 from icl.errors import Refused
 from icl.estimators import ESTIMATORS, Ridge
-from icl.experiments.comparison import REFERENCES
+from icl.experiments.comparison import REFERENCES, WALKS, algorithm
 from icl.experiments.probing import (
     A5,
-    WALKS,
     Result,
-    algorithm,
     construction,
     evidence,
     run,

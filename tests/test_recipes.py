@@ -37,7 +37,7 @@ def test_the_claims_ask_for_what_those_of_the_grid_ask_for():
 
 def test_the_base_is_a_model_of_the_grid_and_one_setting_or_two_are_changed():
     assert VARIED["as in the grid"] == GRID[1, 0.5, "8-8-8"]
-    assert varied() == GRID[1, 0.5, "8-8-8"][1]
+    assert varied().config == GRID[1, 0.5, "8-8-8"][1].config
     assert varied(values="gaussian").config == VARIED["Gaussian weight"][1].config
     named = {"SGD": 3, "AdamW, decay 0.3": 2, "24,000 steps, decay": 2}
     named |= {"16 features, 64 examples": 2, "16 features, 64 examples, decay": 3}

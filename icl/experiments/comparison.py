@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import pandas as pd
@@ -12,17 +13,31 @@ from icl.checkpoints import Checkpoint
 from icl.claims import Criterion
 from icl.configuration import Configuration
 from icl.contexts import Contexts, draw
-from icl.estimators import ESTIMATORS, NAIVE, Zero
+from icl.descent import GradientDescent, PreprocessedGD, ReweightedGD
+from icl.estimators import ESTIMATORS, NAIVE, Zero, tuned_gd
 from icl.intervals import estimate, number, over_seeds, reduction, trimmed
 from icl.one_layer import distance, effective_step, excess, optimal_one_step, rate
-from icl.predictors import Predictor, excess_risk
+from icl.predictors import LinearPredictor, Predictor, excess_risk
 from icl.starts import begin
-from icl.tasks import SparseLinear
+from icl.tasks import SparseLinear, Task
 from icl.transformer import LinearTransformer
 from icl.words import ERROR
 
 REFERENCES = ("ridge", "lasso", "Bayes")  # what bounds a good answer
 BASELINES = ("GD", *REFERENCES)
+# What walks, by its label in ESTIMATORS; the references are end points.
+PLAIN, PREPROCESSED = "GD", "preprocessed GD"  # those that claim A5 sets side by side
+WALKS = {PLAIN: GradientDescent, PREPROCESSED: PreprocessedGD, "re-weighted GD": ReweightedGD}
+STEPS = 20  # at any of which a walk may be met
+
+
+@cache
+def algorithm(label: str, task: Task, depth: int) -> LinearPredictor:
+    """What a model of `depth` layers is compared with; walks have the best rate for its steps."""
+    if label in REFERENCES:
+        return ESTIMATORS[label].tuned(task)
+    best = tuned_gd(task, steps=depth - 1, kind=WALKS[label], relative=True)
+    return WALKS[label](STEPS, best.rate, relative=True)
 
 
 def better_naive(risks: dict[str, Tensor]) -> Tensor:

@@ -63,6 +63,12 @@ class Result(Profiled):
         about = pd.DataFrame(self.settings, index=["s", "noise", "model"]).T
         return about.join(super().frame())
 
+    def extremes(self, what: str, s: int) -> tuple[str, str]:
+        """The least and the largest of what is shown, among the means of one sparsity's models."""
+        found = self.frame()
+        found = found[found.s == s][what] / 100
+        return percent(found.min()), percent(found.max())
+
     def plot_glance(self) -> None:
         """By how much masking a head raises the risk, to 100 %: the paper beside three cells."""
         count = KINDS["8-8-8"][0][0]

@@ -57,6 +57,18 @@ class Result(Judged):
         """The largest share of every layer: a panel per model."""
         plot_top_shares({label: found.top_share for label, found in self.zero.items()})
 
+    @property
+    def most_of_three(self) -> float:
+        """The largest mean share of a later layer's top head, of the models of three layers."""
+        three = [found for found in self.zero.values() if found.masked.shape[1] == 3]
+        return max(top.mean().item() for found in three for top in top_later(found).values())
+
+    @property
+    def ruled(self) -> str:
+        """In how many seeds, of all, one head of the first layer outweighs all others together."""
+        tops = torch.cat([found.top_share[:, 0] for found in self.zero.values()])
+        return f"{(tops > ONE_HEAD.threshold).sum()} of {len(tops)}"
+
     def fragility(self) -> tables.Text:
         """The smallest and largest relative rise in every layer, each the median over seeds."""
         rows = []

@@ -98,6 +98,12 @@ class Result(Judged):
         frame = self.lengths.assign(panel="trained at n = 32")
         figures.curves(frame, "n", "examples n per context", log="xy")
 
+    def ratio(self, label: str, other: str, n: int) -> float:
+        """How many times another predictor's risk one's is at n; labels by how they begin."""
+        risks = self.lengths[self.lengths["n"] == n].set_index("label")["value"]
+        above, below = (risks[risks.index.str.startswith(x)].item() for x in (label, other))
+        return above / below
+
     def numbers(self) -> tables.Text:
         """Rates, distances and risks of all layers."""
         return tables.show(pd.DataFrame(map(line, self.layers, self.layers.values())))

@@ -78,6 +78,11 @@ class Result(Judged):
     implied: dict[str, Likeness]
     lengths: pd.DataFrame
 
+    @property
+    def largest_share(self) -> float:
+        """The largest share of a later layer's importance that one head has in any seed."""
+        return max(found.top_share[:, 1:].max().item() for found in self.heads.values())
+
     def plot_shares(self) -> None:
         """Heat-maps of importance shares: a panel per kind."""
         plot_shares({name: found.shares for name, found in self.heads.items()})

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -13,22 +13,16 @@ from torch import Tensor
 from icl import figures, tables
 from icl.claims import CHEN, Claim, Criterion, Judged, judge
 from icl.contexts import Contexts, draw
-from icl.descent import GradientDescent, PreprocessedGD, ReweightedGD
+from icl.descent import PreprocessedGD
 from icl.errors import require
-from icl.estimators import ESTIMATORS, tuned_gd
-from icl.experiments.comparison import REFERENCES
+from icl.experiments.comparison import PLAIN, PREPROCESSED, REFERENCES, WALKS, algorithm
 from icl.experiments.models import FIRST, FULL, SINGLE_HEAD, trained
 from icl.intervals import estimate, over_seeds
-from icl.predictors import LinearPredictor, excess_risk, squared_error
+from icl.predictors import excess_risk, squared_error
 from icl.probing import SHARES, Study, explained, fit, misread, r_squared, read, scales, states
-from icl.tasks import Task
 from icl.words import PERCENT
 
 PLANS = FULL | {"heads-1-3": SINGLE_HEAD["heads-1-3"]} | FIRST
-# What walks, by its label in ESTIMATORS; the references are end points.
-PLAIN, PREPROCESSED = "GD", "preprocessed GD"  # those that claim A5 sets side by side
-WALKS = {PLAIN: GradientDescent, PREPROCESSED: PreprocessedGD, "re-weighted GD": ReweightedGD}
-STEPS = 20
 
 
 def construction(walk: PreprocessedGD, depth: int, contexts: Contexts) -> Iterator[Tensor]:
@@ -124,15 +118,6 @@ A5 = Claim(
     ),
 )
 CLAIMS = (A5,)
-
-
-@cache
-def algorithm(label: str, task: Task, depth: int) -> LinearPredictor:
-    """What a model of `depth` layers is compared with; walks have the best rate for its steps."""
-    if label in REFERENCES:
-        return ESTIMATORS[label].tuned(task)
-    best = tuned_gd(task, steps=depth - 1, kind=WALKS[label], relative=True)
-    return WALKS[label](STEPS, best.rate, relative=True)
 
 
 def study(hidden: Callable[[Contexts], Iterator], depth: int, contexts: Contexts) -> Study:

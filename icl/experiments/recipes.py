@@ -1,15 +1,24 @@
 """Do heads divide the work if a model is trained differently? Contexts, sizes and recipes."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from icl.claims import CHEN, Claim, judge
 from icl.configuration import Configuration, Plan
 from icl.errors import require
 from icl.experiments.comparison import Comparison
-from icl.experiments.measures import FIRST_LAYER, LATER_LAYERS, Profile, Profiled, profiles
+from icl.experiments.measures import (
+    FIRST_LAYER,
+    LATER_LAYERS,
+    Profile,
+    Profiled,
+    later,
+    profiles,
+)
 from icl.experiments.models import ALONE, GRID, MEMBERS, filed, trained
+from icl.intervals import estimate
 from icl.recipe import USUAL
 from icl.transformer import Architecture, Transformer
+from icl.words import percent
 
 # The sparsest task, on which no first-layer head can be spared; one setting at a time is changed.
 BASE = GRID[1, 0.5, "8-8-8"][1].config
@@ -84,6 +93,20 @@ A3R = Claim(
 CLAIMS = (A2R, A3R)
 
 
+@dataclass(frozen=True)
+class Result(Profiled):
+    """Profiles by what was varied."""
+
+    def risk(self, what: str, than: str = "as in the grid") -> float:
+        """The average risk of one row's models as a fraction of that of another row's."""
+        found = self.varied
+        return estimate(found[what].risk).value / estimate(found[than].risk).value
+
+    def top_share(self, what: str) -> str:
+        """The top head's share in one row, mean over later layers and seeds, in percent."""
+        return percent(later(self.varied[what].heads.top_share).mean().item())
+
+
 def measured(models: dict[str, Transformer], contexts: int, seed: int) -> dict[str, Profile]:
     """Profiles of the models by what was varied, each on contexts of its own task."""
     alone = {plan.config.task: name for name, plan in SINGLE.items()}
@@ -96,9 +119,9 @@ def measured(models: dict[str, Transformer], contexts: int, seed: int) -> dict[s
     return {what: found[what] for what in VARIED}
 
 
-def run(contexts: int, seed: int) -> Profiled:
+def run(contexts: int, seed: int) -> Result:
     """Measure risks on so many contexts of this seed, and importances on a quarter of them."""
     require(contexts >= 2, f"contexts={contexts}: allowed are 2 and more")
     models = {model.name: model.model for model in trained(PLANS).values()}
     found = measured(models, contexts, seed)
-    return Profiled(judge(CLAIMS, found, shared=True), found)
+    return Result(judge(CLAIMS, found, shared=True), found)

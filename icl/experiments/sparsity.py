@@ -17,7 +17,7 @@ from icl.experiments.measures import later, rise
 from icl.experiments.models import MEMBERS, trained_families
 from icl.heads import Importance, importance
 from icl.intervals import estimate, over_seeds, trimmed
-from icl.words import FALL, LOWER, PERCENT
+from icl.words import FALL, LOWER, PERCENT, percent
 
 PLANS = dict(plan for found in MEMBERS.values() for plan in found.values())
 ALGORITHM = "preprocessed GD"
@@ -106,6 +106,12 @@ class Result(Judged):
     """The verdict, and a family of models by what their non-zero weights are."""
 
     families: dict[str, Family]
+
+    def below(self, kind: str, s: int, estimator: str = "") -> str:
+        """By what fraction the risk of the models, or of an estimator, is below that of ridge."""
+        family = self.families[kind]
+        risk = family.others[s][estimator] if estimator else family.risks[s]
+        return percent(advantage((risk, family.ridge[s])).mean().item())
 
     def plot_risks(self) -> None:
         """Risk against sparsity, as a multiple of ridge's, of models trained at each."""

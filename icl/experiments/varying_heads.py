@@ -16,6 +16,7 @@ from icl.experiments.models import (
     BY_HEADS,
     EQUAL,
     FIRST,
+    FLAGSHIP,
     FULL,
     SINGLE_HEAD,
     WORKHORSE,
@@ -165,6 +166,22 @@ class Result(Judged):
             found = over_seeds(reduction(self.risks[names[8], n], self.risks[names[h], n]))
             rows.append({"n": n, "models": f"{depth} layers, 8 against {h}", **vars(found)})
         return tables.grid(pd.DataFrame(rows), "n", "models")
+
+    @property
+    def for_other_n(self) -> float:
+        """By what fraction, at most, training at n = 32 and not at the own n raises the median."""
+        pairs = [
+            (self._median(EQUALLY[3][h], n, ""), self._median(name, n, ""))
+            for (h, n), name in OTHER_N.items()
+            if n in self.lengths
+        ]
+        return max(other["value"] / own["value"] - 1 for other, own in pairs)
+
+    @property
+    def first_alone(self) -> list[float]:
+        """Share by seed of the gain of eight heads that the first layer's have, at d = 16."""
+        one, first, every = (self.risks[name, FLAGSHIP.n] for name in PLACES["3 layers, d = 16"])
+        return (reduction(first, one) / reduction(every, one)).tolist()
 
     def standings(self) -> tables.Text:
         """Every model beside the baselines on the contexts of its own task."""

@@ -16,16 +16,7 @@ from icl.contexts import draw
 from icl.costs import effective, head_costs, head_norms, leading, merge, merging_law
 from icl.errors import require
 from icl.experiments.comparison import Comparison
-from icl.experiments.models import (
-    DECAYED,
-    DENSE,
-    EQUAL,
-    FULL,
-    SPARSEST,
-    filed,
-    trained,
-    workhorse,
-)
+from icl.experiments.models import DECAYED, DENSE, EQUAL, FULL, SPARSEST, filed, trained, workhorse
 from icl.heads import Importance, importance, least_first
 from icl.intervals import estimate, over_seeds
 from icl.predictors import excess_risk
@@ -148,6 +139,10 @@ class Result(Judged):
             f"effective number of {'; '.join(first)}."
         )
 
+    def risk(self, start: str, decay: float) -> float:
+        """The average risk of the models of one start and decay."""
+        return estimate(self.risks[by_decay(start)[decay]]).value
+
     def plot_decay(self) -> None:
         """The effective number of heads of every layer before training and after, by decay."""
         rows = []
@@ -205,21 +200,28 @@ class Result(Judged):
                 rows.append(about)
         return tables.show(pd.DataFrame(rows).fillna(""))
 
+    def carried(self, name: str) -> list[dict[str, Tensor]]:
+        """What every layer of a model costs and who carries it, (M,) each, layer by layer."""
+        parts = (measure(self.models[name].model) for measure in (head_costs, head_norms, leading))
+        return [
+            {
+                "cost": cost.sum(dim=1),
+                "effective heads": effective(cost),
+                "top share of cost": highest(cost),
+                "one term's part": part,
+                "squared norm / cost": norm.sum(dim=1) / cost.sum(dim=1),
+            }
+            for cost, norm, part in zip(*parts, strict=True)
+        ]
+
     def layers(self) -> tables.Text:
-        """What every layer costs and who carries it, in all models."""
-        rows = []
-        for model in self.models.values():
-            parts = (f(model.model) for f in (head_costs, head_norms, leading))
-            for i, (cost, norm, part) in enumerate(zip(*parts, strict=True), 1):
-                columns = {
-                    "cost": cost.sum(dim=1),
-                    "effective heads": effective(cost),
-                    "top share of cost": highest(cost),
-                    "one term's part": part,
-                    "squared norm / cost": norm.sum(dim=1) / cost.sum(dim=1),
-                }
-                shown = {name: tables.ranged(values) for name, values in columns.items()}
-                rows.append({"model": model.label, "layer": i} | shown)
+        """The same of all models."""
+        rows = [
+            {"model": model.label, "layer": i}
+            | {what: tables.ranged(values) for what, values in layer.items()}
+            for name, model in self.models.items()
+            for i, layer in enumerate(self.carried(name), 1)
+        ]
         return tables.show(pd.DataFrame(rows))
 
 

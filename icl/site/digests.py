@@ -13,6 +13,7 @@ import nbformat
 from icl.experiments import SHARED
 
 PACKAGE = Path(__file__).parent.parent
+SAYING = ("icl.words", "icl.intervals", "icl.tables")  # for numbers in text; they load no model
 STACK = ("torch", "numpy", "scipy", "pandas", "matplotlib", "seaborn")
 
 
@@ -34,12 +35,13 @@ def of_chapter(notebook: Path, parameters: dict) -> str:
 def dependencies(notebook: Path) -> list[Path]:
     """The files of the package that a notebook's results can depend on.
 
-    If all it imports of the package are experiments, these are the core, those experiments and
-    their models. Otherwise it could use anything.
+    If all it imports of the package are experiments, and what says numbers, these are the core,
+    those experiments and their models. Otherwise it could use anything.
     """
     wing, shipped = PACKAGE / "experiments", PACKAGE / "trained"
     known = {path.stem for path in wing.glob("[a-z]*.py")} - set(SHARED)
-    used = {_experiment(name) for name in imported(notebook)}
+    names = {name for name in imported(notebook) if name.rpartition(".")[0] not in SAYING}
+    used = {_experiment(name) for name in names}
     if not used or not used <= known:
         return sorted([*PACKAGE.rglob("*.py"), *shipped.glob("*.safetensors")])
     core = {path for path in PACKAGE.glob("*.py") if path.name != "cli.py"}
