@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from icl.intervals import LARGEST, Estimate, Exact
 
-RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
+RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ def plain(x: float) -> str:
         return "undefined"
     if abs(x) > LARGEST:
         return f"more than {'−' * (x < 0)}10⁶"
-    text = f"{x:,.0f}" if abs(x) >= 100 else f"{x:.3g}"
+    text = f"{x:,.0f}" if abs(x) >= 100 else _raised(f"{x:.3g}")
     return text.replace("-", "−") if round(x, 12) else "0"
 
 
@@ -58,8 +58,13 @@ def error(digits: float) -> str:
     """A relative error of so many correct digits."""
     if digits < 4:
         return f"{plain(float(f'{100 * 10**-digits:.2g}'))} %"
-    factor, power = f"{10**-digits:.0e}".split("e-")
-    return f"{factor}·10⁻{power.lstrip('0').translate(RAISED)}"
+    return _raised(f"{10**-digits:.0e}")
+
+
+def _raised(text: str) -> str:
+    """1.2e-05 as 1.2·10⁻⁵."""
+    factor, _, power = text.partition("e")
+    return f"{factor}·10{str(int(power)).translate(RAISED)}" if power else text
 
 
 PLAIN, TIMES = Unit(plain), Unit(times)

@@ -14,6 +14,7 @@ from icl.words import ERROR, FALL, GROWTH, LOWER, PERCENT, PLAIN, POWER, TIMES
         (PLAIN, 0.12345, "0.123"),
         (PLAIN, -0.5, "−0.5"),
         (PLAIN, -1e-15, "0"),
+        (PLAIN, -4.2e-5, "−4.2·10⁻⁵"),
         (PLAIN, 1234.5, "1,234"),
         (PLAIN, 3e24, "more than 10⁶"),
         (PLAIN, math.nan, "undefined"),
