@@ -8,12 +8,14 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from multiprocessing import active_children, get_context
+from multiprocessing import active_children, get_context, parent_process
 from pathlib import Path
 from statistics import median
+from threading import Thread
 from typing import Any
 
 import torch
+from filelock import FileLock
 from safetensors import safe_open
 from torch import Tensor
 from tqdm import tqdm
@@ -60,9 +62,16 @@ class Job:
         return finished(self.name, train(trainer, self.state, report))
 
     def store(self, trained: Checkpoint) -> str:
-        """Add newly trained seeds to the file, and say so in a line."""
-        save(join(load(self.output), trained) if self.output.exists() else trained, self.output)
+        """Add newly trained seeds to the file, which others may add to, and say so in a line."""
+        with FileLock(self.output.with_name(".lock")):
+            there = load(self.output) if self.output.exists() else None
+            new = tuple(seed for seed in trained.seeds if not there or seed not in there.seeds)
+            if new:
+                trained = trained.only(new)
+                save(join(there, trained) if there else trained, self.output)
         self.state.unlink(missing_ok=True)
+        if not new:
+            return f"{self.name} is trained already: {self.output}"
         risks = ", ".join(f"{risk:.4f}" for risk in trained.risks)
         return (
             f"{self.name}: mean excess risk {risks} (seeds {', '.join(map(str, trained.seeds))}), "
@@ -112,12 +121,14 @@ def train_all(
     what they trained back here. A few steps of every model are timed first.
     """
     require(not folder.is_file(), f"output={folder}: is a file; a folder is needed")
-    jobs = [Job.of(plan, folder / f"{name}.safetensors") for name, plan in plans.items()]
-    missing = [job for job in jobs if job.plan.seeds]
-    print(f"{len(jobs) - len(missing)} of {len(jobs)} models are trained already")
-    if not missing:
+    files = {name: folder / f"{name}.safetensors" for name in plans}
+    jobs = [_tried(name, Job.of, plan, files[name]) for name, plan in plans.items()]
+    missing = [job for job in jobs if job and job.plan.seeds]
+    wanted = len(missing) + jobs.count(None)
+    print(f"{len(jobs) - wanted} of {len(jobs)} models are trained already")
+    if not wanted:
         return
-    timed = {job: _tried(job, Job.seconds_left) for job in missing}
+    timed = {job: _tried(job.name, job.seconds_left) for job in missing}
     seconds = {job: left for job, left in timed.items() if left is not None}
     order = sorted(seconds, key=seconds.get, reverse=True)
     at_once = len(missing) if executor else os.cpu_count() or 1
@@ -125,16 +136,17 @@ def train_all(
     where = "the given executor" if executor else f"{at_once} cores"
     print(f"training {len(order)} on {where}: about {_clock(longest)}", flush=True)
     stored = []
-    with nullcontext(executor) if executor else _processes(min(at_once, len(missing))) as workers:
+    count = max(1, min(at_once, len(order)))
+    with nullcontext(executor) if executor else _processes(count) as workers:
         running = {workers.submit(job.run, device): job for job in order}
         for done in as_completed(running):
-            line = _tried(running[done], lambda job, done=done: job.store(done.result()))
+            job = running[done]
+            line = _tried(job.name, lambda job=job, done=done: job.store(done.result()))
             if line:
                 print(line, flush=True)
                 stored.append(line)
-    if len(stored) < len(missing):
-        failed = len(missing) - len(stored)
-        raise Failed(f"{failed} of {len(missing)} models failed; the others are trained")
+    if failed := wanted - len(stored):
+        raise Failed(f"{failed} of {wanted} models failed; the others are trained")
 
 
 @contextmanager
@@ -142,7 +154,7 @@ def _processes(count: int) -> Iterator[Executor]:
     """Processes of one thread each; an interrupt ends them all at once."""
     # Spawned: a forked child would inherit torch's threads in an unknown state.
     spawn = get_context("spawn")
-    with ProcessPoolExecutor(count, spawn, torch.set_num_threads, (1,)) as workers:
+    with ProcessPoolExecutor(count, spawn, start_worker, (1,)) as workers:
         heed = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as they will, from their start
         for _ in range(count):
             workers.submit(int)  # starts one
@@ -156,12 +168,26 @@ def _processes(count: int) -> Iterator[Executor]:
             raise
 
 
-def _tried(job: Job, action: Callable[[Job], Any]) -> Any:
+def start_worker(threads: int) -> None:
+    """What a process of a pool does first: it takes so many threads, as will what it starts, and
+    ends when the one that started it does, however that ends.
+    """
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+    torch.set_num_threads(threads)
+
+    def watch() -> None:
+        parent_process().join()
+        os._exit(1)
+
+    Thread(target=watch, daemon=True).start()
+
+
+def _tried(name: str, action: Callable, *arguments: Any) -> Any:
     """What an action returns or, where it fails, None and a line: the other jobs go on."""
     try:
-        return action(job)
+        return action(*arguments)
     except Exception as error:
-        print(f"{job.name}: {error}", flush=True)
+        print(f"{name}: {str(error) or type(error).__name__}", flush=True)
         return None
 
 

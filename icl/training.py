@@ -4,8 +4,9 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
+from glob import escape
 from pathlib import Path
 
 import torch
@@ -197,11 +198,31 @@ def one_thread() -> Iterator[None]:
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a temporary file beside `path`, then move it into place."""
+    """Let `write` fill a temporary file beside `path`, then move it into place.
+
+    What processes that were killed have left of theirs is removed.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
+    for left in path.parent.glob(f".{escape(path.name)}.*"):
+        if not _runs(left.suffix[1:]):
+            left.unlink(missing_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    write(temporary)
-    os.replace(temporary, path)
+    try:
+        temporary.touch()
+        usual = temporary.stat().st_mode  # some libraries write files that only their owner reads
+        write(temporary)
+        temporary.chmod(usual)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _runs(process: str) -> bool:
+    """Is there a process of this number here? Of what is no number none is known to have ended."""
+    with suppress(ProcessLookupError, PermissionError, ValueError):
+        os.kill(int(process), 0)
+        return True
+    return not process.isdecimal()
 
 
 @torch.no_grad()

@@ -121,7 +121,8 @@ def test_train_writes_a_file_that_verifies_and_is_not_trained_twice(icl, tmp_pat
     assert "mean excess risk" in out
     assert "risk=" in err
     assert load(file).seeds == (100, 101)
-    assert list(tmp_path.iterdir()) == [file], "the state must be gone once the model is there"
+    assert list(tmp_path.glob("[!.]*")) == [file]
+    assert not list(tmp_path.glob("*.state")), "it must be gone once the model is there"
     status, out, _ = icl(*again)
     assert (status, "trained already" in out) == (0, True)
     status, out, _ = icl("verify", file)
@@ -146,7 +147,7 @@ def test_train_adds_missing_seeds_and_refuses_another_configuration(icl, tmp_pat
 def test_an_experiment_trains_what_is_missing_and_says_how_long_it_will_take(icl, tmp_path, trial):
     trial({f"m{seed}": SMALL.adjusted(4, (seed,)) for seed in (0, 1, 2)})
     assert icl("train", "--experiment", "trial", "--output", tmp_path)[0] == 0
-    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    before = {path.name: path.read_bytes() for path in tmp_path.glob("[!.]*")}
     assert sorted(before) == ["m0.safetensors", "m1.safetensors", "m2.safetensors"]
     (tmp_path / "m1.safetensors").unlink()
     status, out, _ = icl("train", "--experiment", "trial", "--output", tmp_path)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import yaml
+from filelock import FileLock, Timeout
 
 from icl.errors import Failed, require
 from icl.experiments import TEMPLATE
@@ -23,9 +24,24 @@ DOWNLOADS = "downloads"  # in the stage, notebooks as the site offers them
 def build(folder: Path, say: Callable[[str], None] = print) -> Path:
     """Execute what changed, build the site, and swap it into _build/html when it is whole.
 
-    Returns the page to open. Raises `Failed` and leaves the last good site untouched.
+    Returns the page to open. Raises `Failed` and leaves the last good site untouched. Builds of one
+    book take turns.
     """
     work = folder / "_build"
+    work.mkdir(exist_ok=True)
+    turn = FileLock(work / ".lock", blocking=False)
+    try:
+        turn.acquire()
+    except Timeout:
+        say("another build is running; waiting for its end ...")
+        turn.acquire(blocking=True)
+    with turn:
+        if (work / "previous").exists() and not (work / "html").exists():
+            (work / "previous").rename(work / "html")  # killed as it swapped them
+        return _built(folder, work, say)
+
+
+def _built(folder: Path, work: Path, say: Callable[[str], None]) -> Path:
     executed = _execute_changed(folder, work / "executed", say)
     site, index = work / "html", work / "html" / "index.html"
     stage = _stage(folder, work / "stage", executed)

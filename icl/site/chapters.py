@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from platform import python_version
 from typing import Any
@@ -25,6 +24,7 @@ from yaml import YAMLError
 
 from icl.claims import MIME
 from icl.errors import Failed, Refused, choose
+from icl.runs import start_worker
 from icl.site import digests, prose
 
 KINDS = {"int": click.INT, "float": click.FLOAT, "bool": click.BOOL, "str": click.STRING}
@@ -202,14 +202,13 @@ def executed(jobs: list[Job], say: Callable[[str], None]) -> Iterator[tuple[Job,
     """Every job as it ends, with what went wrong; what is not done already runs side by side."""
     # Each chapter gets its share of the cores: more threads only wait.
     share = max(1, (os.cpu_count() or 1) // AT_ONCE)
-    limit = partial(os.environ.setdefault, "OMP_NUM_THREADS", str(share))
     running, waiting = {}, []
     for job in jobs:
         if job.is_done():
             yield job, ""
         else:
             waiting.append(job)
-    with ProcessPoolExecutor(AT_ONCE, initializer=limit) as pool:
+    with ProcessPoolExecutor(AT_ONCE, initializer=start_worker, initargs=(share,)) as pool:
         while waiting or running:
             while waiting and len(running) < AT_ONCE:
                 job = waiting.pop(0)
