@@ -36,11 +36,11 @@ REPEATED = {
         "heads-16-2",
         "heads-8-2",
         *(f"s{s}-noise0.5-888" for s in (3, 4, 6, 8)),
-        *(f"s{s}-noise0.5-888-gaussian" for s in (1, 2, 3, 4, 6, 8)),
     },
     20: {
         "s1-noise0.5-888",
         "heads-4-2",
+        *(f"s{s}-noise0.5-888-gaussian" for s in (1, 2, 3, 4, 6, 8)),
         "s1-noise0.3-844-decay0.0001",
         "s1-noise1-888-decay0.0001",
         "s2-noise1-888",
