@@ -140,7 +140,7 @@ class Case:
 
     @property
     def settings(self) -> dict[str, Risks]:
-        """What decides, as pruned and, if both prunings could be, as fine-tuned."""
+        """What decides, as pruned and as fine-tuned."""
         risks, ridge = self.risks, self.comparison.baselines["ridge"]
         first, _, later = map(named, prunings(self.whole.name).values())
         return {
@@ -148,7 +148,6 @@ class Case:
                 ridge, risks[WHOLE], risks[first + tuned], risks[later + tuned]
             )
             for tuned in ("", TUNED)
-            if later + tuned in risks
         }
 
 
@@ -206,8 +205,7 @@ def measured(name: str, models: dict[str, Checkpoint], comparison: Comparison) -
     for smaller, plan in prunings(name).items():
         cut = pruned(plan.config.start, plan.config.architecture, plan.seeds).double()
         risks[named(plan)] = comparison.risk(cut)
-        if smaller in models:
-            risks[named(plan) + TUNED] = comparison.risk(models[smaller].model)
+        risks[named(plan) + TUNED] = comparison.risk(models[smaller].model)
     risks[SINGLE] = comparison.risk(models[PAIRS[name]].model)
     return Case(models[name], comparison, risks)
 
