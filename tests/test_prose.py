@@ -38,6 +38,7 @@ def test_values_stand_where_the_text_asks_for_them_whatever_the_parameters(tmp_p
         texts = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
         assert texts == [f"From {parameters.get('x', 3)}, not {{term}}`y`:", found]
         assert notebook.cells[-1].source == "y = x + 1"
+        assert notebook.metadata["papermill"]["input_path"] == str(asking.path)
 
 
 def test_a_chapter_that_asks_for_nothing_gets_no_cell(tmp_path):

@@ -8,6 +8,7 @@ import torch
 from icl.claims import NOT_REPRODUCED, REPRODUCED
 from icl.contexts import draw
 from icl.errors import Refused
+from icl.experiments import reading_the_algorithm
 from icl.experiments.comparison import Comparison
 from icl.experiments.models import WORKHORSE
 from icl.experiments.reading_the_algorithm import (
@@ -159,7 +160,8 @@ def test_seeds_of_untrained_networks_do_not_agree():
     assert C3.judge({"": found}, shared=True).outcome == NOT_REPRODUCED
 
 
-def test_the_chapter_runs_and_refuses_too_few_contexts():
+def test_the_chapter_runs_and_refuses_too_few_contexts(monkeypatch):
+    monkeypatch.setattr(reading_the_algorithm, "FITTING", 1024)
     found = run(80, 1)
     assert found.verdicts.keys() == {"C3", "C4"}
     for name, finding in zip(MANY, found.verdicts["C4"].findings, strict=True):
