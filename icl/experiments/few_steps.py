@@ -146,13 +146,10 @@ class Result(Judged):
         rows = [
             {
                 "network": label,
-                "its risk [95 %]": estimate(risk),
-                "risk of the steps [95 %]": estimate(stepped),
+                "risk [95 %]": estimate(risk),
+                "of the steps": estimate(stepped),
             }
-            | {
-                f"{name} leaves": over_seeds(share)
-                for name, share in self.descriptions[label].shares().items()
-            }
+            | {name: over_seeds(share) for name, share in self.descriptions[label].shares().items()}
             for label, (risk, stepped) in self.risks.items()
         ]
         return tables.show(pd.DataFrame(rows))
