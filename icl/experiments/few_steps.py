@@ -13,7 +13,7 @@ from icl.contexts import Contexts, draw
 from icl.errors import require
 from icl.experiments.comparison import REFERENCES, WALKS, Comparison, algorithm
 from icl.experiments.models import BY_HEADS, EQUAL, WORKHORSE, trained
-from icl.intervals import estimate, over_seeds, reduction, trimmed
+from icl.intervals import estimate, reduction, trimmed
 from icl.iterations import TERMS, Iteration, fit
 from icl.training import one_thread
 from icl.words import PERCENT, TIMES, lower, percent
@@ -149,7 +149,10 @@ class Result(Judged):
                 "risk [95 %]": estimate(risk),
                 "of the steps": estimate(stepped),
             }
-            | {name: over_seeds(share) for name, share in self.descriptions[label].shares().items()}
+            | {
+                name: percent(share.mean().item())
+                for name, share in self.descriptions[label].shares().items()
+            }
             for label, (risk, stepped) in self.risks.items()
         ]
         return tables.show(pd.DataFrame(rows))
