@@ -14,6 +14,7 @@ from torch import Tensor
 
 from icl.contexts import Contexts
 from icl.errors import require
+from icl.polynomials import label_energy
 from icl.predictors import LinearPredictor
 from icl.recipe import Recipe
 from icl.training import clip_per_model
@@ -25,8 +26,7 @@ START = 0.4  # the rate of the gradient steps that a fit starts from
 
 def terms(contexts: Contexts, u: Tensor) -> list[Tensor]:
     """What a step from weights u (M, B, d) can add: `TERMS`, (M or 1, B, d) each."""
-    r = contexts.xy.unsqueeze(0)
-    q = contexts.gram[..., -1, -1] - contexts.task.s - contexts.task.noise**2
+    r, q = contexts.xy.unsqueeze(0), label_energy(contexts)
     moved = torch.einsum("bij,mbj->mbi", contexts.xx, u)
     g = r - moved
     rg = r * g
@@ -57,17 +57,18 @@ class Iteration(LinearPredictor):
         fits = len(shape) == 3 and shape[1] > 0 and shape[2] == len(TERMS)
         require(fits, f"coefficients of shape {shape}: allowed is (M, L, {len(TERMS)}) with L >= 1")
 
-    def added(self, contexts: Contexts) -> Iterator[list[Tensor]]:
-        """What every term adds in every step, (M, B, d) each."""
+    def steps(self, contexts: Contexts) -> Iterator[tuple[list[Tensor], Tensor]]:
+        """What every term adds in every step, and the u that it leads to, (M, B, d) each."""
         u = torch.zeros(len(self.coefficients), *contexts.xy.shape, dtype=contexts.xy.dtype)
         for step in self.coefficients.unbind(dim=1):
             parts = [c[:, None, None] * x for c, x in zip(step.T, terms(contexts, u), strict=True)]
             u = u + sum(parts)
-            yield parts
+            yield parts, u
 
     def weights(self, contexts: Contexts) -> Tensor:
         """The last u, (M, B, d)."""
-        return sum(sum(parts) for parts in self.added(contexts))
+        *_, (_, last) = self.steps(contexts)
+        return last
 
 
 def fit(answers: Tensor, contexts: Contexts, steps: int) -> Iteration:

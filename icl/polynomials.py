@@ -99,11 +99,16 @@ def _endings(count: int) -> Iterator[list[int]]:
     return extend([], 0)
 
 
+def label_energy(contexts: Contexts) -> Tensor:
+    """q, which is (1/n) Σ y² less its mean, (B,)."""
+    return contexts.gram[..., -1, -1] - contexts.task.s - contexts.task.noise**2
+
+
 def evaluate(of: Sequence[Monomial], contexts: Contexts) -> Tensor:
     """The monomials in every context, (B, P, d)."""
     require_alike(contexts.task)
     c = contexts.xx - torch.eye(contexts.task.d, dtype=contexts.gram.dtype)
-    r, q = contexts.xy, contexts.gram[..., -1, -1] - contexts.task.s - contexts.task.noise**2
+    r, q = contexts.xy, label_energy(contexts)
     known: dict[tuple, Tensor] = {}
 
     def part(edges: Edges, halves: tuple[int, ...], free: bool) -> Tensor:

@@ -4,7 +4,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from glob import escape
 from pathlib import Path
@@ -219,10 +219,13 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
 
 def _runs(process: str) -> bool:
     """Is there a process of this number here? Of what is no number none is known to have ended."""
-    with suppress(ProcessLookupError, PermissionError, ValueError):
+    try:
         os.kill(int(process), 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except (PermissionError, ValueError):  # another user's, or no number
         return True
-    return not process.isdecimal()
+    return True
 
 
 @torch.no_grad()

@@ -143,6 +143,16 @@ def test_a_file_has_ordinary_permissions_and_what_a_dead_process_left_is_removed
     assert foreign.exists(), "its process is alive"
 
 
+def test_what_another_user_s_process_writes_is_left_alone(tmp_path, monkeypatch):
+    def forbidden(*_):
+        raise PermissionError
+
+    (tmp_path / ".file.123456").touch()
+    monkeypatch.setattr(os, "kill", forbidden)
+    write_atomically(tmp_path / "file", lambda temporary: temporary.write_text("mine"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".file.123456", "file"]
+
+
 def test_what_cannot_be_written_leaves_nothing_behind(tmp_path):
     (tmp_path / "file").write_text("before")
 

@@ -24,7 +24,7 @@ def described(left, *away):
     """Answers of squared length 1 in every context."""
     ones = torch.ones(2, 400, dtype=torch.float64)
     walks = {walk: ones * x for walk, x in zip(WALKS, away, strict=True)}
-    return Description(ones, ones * left, walks | {"Bayes": ones * 1e-3})
+    return Description(ones, {ITERATION: ones * left} | walks | {"Bayes": ones * 1e-3})
 
 
 def test_the_statistics_and_their_sides():
@@ -38,7 +38,7 @@ def test_the_statistics_and_their_sides():
 
 def test_a_single_context_does_not_rule():
     found = described(0.02, 0.1, 0.06, 0.08)
-    found.left[:, 3] = 1e12
+    found.away[ITERATION][:, 3] = 1e12
     assert (explained(found) > 0.979).all()
 
 
@@ -59,7 +59,7 @@ def test_of_a_walk_the_nearest_step_counts_for_each_model():
     found = describe(Net(3, lambda _: answers), Iteration(coefficients), contexts)
     torch.testing.assert_close(found.away["GD"][0], torch.zeros(200).double())
     assert found.away["GD"][1].mean().item() == pytest.approx(8 * 0.01, rel=0.2)
-    torch.testing.assert_close(found.left, found.size)  # the iteration answers 0
+    torch.testing.assert_close(found.away[ITERATION], found.size)  # the iteration answers 0
 
 
 def test_a_random_network_is_no_few_steps(monkeypatch):

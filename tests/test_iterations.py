@@ -58,7 +58,7 @@ def test_whatever_its_coefficients_an_iteration_is_equivariant():
 
 def test_what_is_added_ends_in_the_weights():
     found = Iteration(0.1 * torch.randn(2, 3, len(TERMS), dtype=torch.float64, generator=RNG))
-    parts = [x for step in found.added(CONTEXTS) for x in step]
+    parts = [x for step, _ in found.steps(CONTEXTS) for x in step]
     torch.testing.assert_close(sum(parts), found.weights(CONTEXTS))
 
 

@@ -27,18 +27,17 @@ ITERATION = "a few steps"
 class Description:
     """How near the answers ŵ of a network are to something else: squared lengths, (M, B).
 
-    size: |ŵ|². left: the distance to the iteration. away: to the nearest step of every walk, chosen
-    for each seed, and to every reference.
+    size: |ŵ|². away: the distance to the iteration, to the nearest step of every walk, chosen for
+    each seed, and to every reference.
     """
 
     size: Tensor
-    left: Tensor
     away: dict[str, Tensor]
 
     def shares(self) -> dict[str, Tensor]:
         """What fraction (M,) of the answers each description leaves."""
-        away, whole = {ITERATION: self.left} | self.away, trimmed(self.size, dim=-1)
-        return {name: trimmed(distance, dim=-1) / whole for name, distance in away.items()}
+        whole = trimmed(self.size, dim=-1)
+        return {name: trimmed(away, dim=-1) / whole for name, away in self.away.items()}
 
 
 def explained(found: Description) -> Tensor:
@@ -126,7 +125,7 @@ class Result(Judged):
         """
         found, whole = self.iterations[label], trimmed(self.descriptions[label].size, dim=-1)
         table = {}
-        for step, parts in enumerate(found.added(self.comparison.contexts)):
+        for step, (parts, _) in enumerate(found.steps(self.comparison.contexts)):
             squares = trimmed(torch.stack(parts, dim=1).square().sum(dim=-1), dim=-1)
             signed = found.coefficients[:, step].sign() * (squares / whole[:, None]).sqrt()
             table[step + 1] = 100 * signed.mean(dim=0)
@@ -165,14 +164,14 @@ def describe(model: Checkpoint, found: Iteration, contexts: Contexts) -> Descrip
     def distance(u: Tensor) -> Tensor:
         return (answers - u).square().sum(dim=-1)
 
-    away = {}
+    away = {ITERATION: distance(found.weights(contexts))}
     for label in WALKS:
         steps = torch.stack([*map(distance, algorithm(label, WORKHORSE, depth).iterates(contexts))])
         nearest = trimmed(steps, dim=-1).argmin(dim=0)
         away[label] = steps[nearest, torch.arange(len(answers))]
     for label in REFERENCES:
         away[label] = distance(algorithm(label, WORKHORSE, depth).weights(contexts))
-    return Description(answers.square().sum(dim=-1), distance(found.weights(contexts)), away)
+    return Description(answers.square().sum(dim=-1), away)
 
 
 @one_thread()

@@ -29,12 +29,12 @@ def build(folder: Path, say: Callable[[str], None] = print) -> Path:
     """
     work = folder / "_build"
     work.mkdir(exist_ok=True)
-    turn = FileLock(work / ".lock", blocking=False)
+    lock = FileLock(work / ".lock")
     try:
-        turn.acquire()
+        turn = lock.acquire(blocking=False)
     except Timeout:
         say("another build is running; waiting for its end ...")
-        turn.acquire(blocking=True)
+        turn = lock.acquire()
     with turn:
         if (work / "previous").exists() and not (work / "html").exists():
             (work / "previous").rename(work / "html")  # killed as it swapped them

@@ -181,7 +181,7 @@ def execute(chapter: Chapter, parameters: dict, output: Path, watched: bool = Fa
     ]
     if skipped:
         raise Failed(f"{chapter.name}, cell {skipped[0]}: the kernel died before it had run")
-    notebook.metadata["papermill"]["input_path"] = str(chapter.path)
+    notebook.metadata["papermill"]["input_path"] = str(chapter.path)  # not all that it was given
     notebook.metadata["icl"] = {
         "digest": mark,
         "parameters": parameters,
