@@ -4,6 +4,6 @@ Import the module that owns what you need (`icl.contexts`, `icl.heads`, ...); `i
 opens a trained model by name. `icl.experiments` has a file per chapter of the book.
 """
 
-from icl.checkpoints import load
+from icl.files import load
 
 __all__ = ["load"]

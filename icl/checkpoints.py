@@ -1,29 +1,25 @@
-"""Trained models as files: safetensors with their whole provenance."""
+"""Trained models as data: several seeds of one configuration, and how they came to be."""
 
 import copy
-import hashlib
-import json
 import platform
+import re
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from icl.configuration import Configuration
 from icl.contexts import draw
-from icl.errors import Refused, choose, require
+from icl.errors import real, require, whole
 from icl.predictors import excess_risk
-from icl.training import Snapshots, Trainer, packed, unpacked, write_atomically
+from icl.training import Snapshots, Trainer
 from icl.transformer import Transformer, build
 
-TRAINED = Path(__file__).parent / "trained"
-FORMAT = "icl-checkpoint-2"
 FIRST_STEPS = 20  # losses recorded one by one, which `verify` replays
 CURVE_STEPS = 100  # per point of the recorded loss curve
+VERSION = r"[\w.+, -]{1,200}"  # of what trained: it is shown on a page
+RECORDED = {"first_losses": torch.float32, "curve": torch.float32, "risks": torch.float64}
 RISK_CONTEXTS = 4096  # a quarter where answers take tokens: those take long
 
 
@@ -51,6 +47,30 @@ class Checkpoint:
 
     def __post_init__(self):
         require(self.model.whole, f"{self.name}: a model with masked heads: allowed are whole ones")
+        count, steps = len(self.seeds), self.config.recipe.steps
+        require(0 < len(set(self.seeds)) == count, f"seeds={self.seeds}: they must differ")
+        for seed in self.seeds:
+            whole("seeds", seed, 0)
+        real("seconds", self.seconds, "[0, inf)")
+        for word in (*self.versions, *self.versions.values()):
+            allowed = f"versions={self.versions}: allowed are words like {VERSION}"
+            require(re.fullmatch(VERSION, word) is not None, allowed)
+        points = steps // min(CURVE_STEPS, steps)
+        shapes = {"first_losses": (min(FIRST_STEPS, steps), count), "curve": (points, count)}
+        for name, shape in (shapes | {"risks": (count,)}).items():
+            found = getattr(self, name)
+            good = found.dtype == RECORDED[name] and found.shape == shape
+            allowed = f"allowed are numbers of {RECORDED[name]} and shape {shape}"
+            require(
+                good and not found.isnan().any(),
+                f"{name} of {found.dtype} and shape {tuple(found.shape)}: {allowed}",
+            )
+        final = _shapes(self.model.state_dict())
+        for step, weights in {steps: self.model.state_dict(), **self.snapshots}.items():
+            whole("step", step, 1, steps)
+            good = _shapes(weights) == final and all(x.isfinite().all() for x in weights.values())
+            allowed = "allowed are finite ones of the model's shapes"
+            require(good, f"weights after {step} steps: {allowed}")
 
     def __repr__(self) -> str:
         low, high = self.risks.min(), self.risks.max()
@@ -65,7 +85,7 @@ class Checkpoint:
     def at(self, step: int) -> Transformer:
         """The models after so many steps, from weights that were rounded to half precision."""
         require(step in self.snapshots, f"step={step}: {self.name} has {[*self.snapshots]}")
-        return _model(self.config, self.seeds, self.snapshots[step])
+        return with_weights(self.config, self.seeds, self.snapshots[step])
 
     def only(self, seeds: tuple[int, ...]) -> "Checkpoint":
         """The models of these training seeds, in this order."""
@@ -78,7 +98,7 @@ class Checkpoint:
 
         return replace(
             self,
-            model=_model(self.config, seeds, chosen(self.model.state_dict())),
+            model=with_weights(self.config, seeds, chosen(self.model.state_dict())),
             snapshots={step: chosen(weights) for step, weights in self.snapshots.items()},
             seeds=tuple(seeds),
             first_losses=self.first_losses[:, rows],
@@ -99,7 +119,7 @@ def finished(name: str, trainer: Trainer) -> Checkpoint:
     size = min(CURVE_STEPS, steps)
     points = trainer.losses[: steps // size * size].unflatten(0, (-1, size))
     weights = trainer.model.cpu().state_dict()
-    model = _model(trainer.config, trainer.seeds, {k: v.half() for k, v in weights.items()})
+    model = with_weights(trainer.config, trainer.seeds, {k: v.half() for k, v in weights.items()})
     return Checkpoint(
         name=name,
         model=model,
@@ -150,7 +170,7 @@ def join(first: Checkpoint, second: Checkpoint) -> Checkpoint:
     }
     return replace(
         first,
-        model=_model(
+        model=with_weights(
             first.config, seeds, both(first.model.state_dict(), second.model.state_dict())
         ),
         snapshots={
@@ -165,85 +185,14 @@ def join(first: Checkpoint, second: Checkpoint) -> Checkpoint:
     )
 
 
-def _model(config: Configuration, seeds: tuple[int, ...], state: dict[str, Tensor]) -> Transformer:
+def _shapes(weights: dict[str, Tensor]) -> dict[str, torch.Size]:
+    return {name: x.shape for name, x in weights.items()}
+
+
+def with_weights(
+    config: Configuration, seeds: tuple[int, ...], state: dict[str, Tensor]
+) -> Transformer:
+    """Models of a configuration, one per seed, with these weights; they are not for training."""
     model = build(config.architecture, len(seeds))
     model.load_state_dict(state)
     return model.requires_grad_(False)
-
-
-def save(checkpoint: Checkpoint, path: Path) -> None:
-    """Write a checkpoint, whole or not at all."""
-    weights = checkpoint.model.state_dict()
-    tensors = {f"model.{k}": _short(v).contiguous() for k, v in weights.items()}
-    tensors |= packed(checkpoint.snapshots)
-    for name in ("first_losses", "curve", "risks"):
-        tensors[name] = getattr(checkpoint, name).contiguous()
-    about = {
-        "format": FORMAT,
-        "config": json.dumps(checkpoint.config.to_dict()),
-        "hash": checkpoint.config.hash,
-        "seeds": json.dumps(checkpoint.seeds),
-        "seconds": repr(checkpoint.seconds),
-        "versions": json.dumps(checkpoint.versions),
-        "digest": _digest(tensors),
-    }
-    write_atomically(path, lambda temporary: save_file(tensors, temporary, about))
-
-
-def _short(weights: Tensor) -> Tensor:
-    """The same numbers in half precision, where nothing of them is lost."""
-    half = weights.half()
-    return half if torch.equal(half.to(weights), weights) else weights
-
-
-def catalogue() -> list[str]:
-    """Names of the trained models that ship with the package."""
-    return sorted(path.stem for path in TRAINED.glob("*.safetensors"))
-
-
-def load(name: str | Path) -> Checkpoint:
-    """Load a shipped model by name, or a checkpoint file by its path.
-
-    >>> load("workhorse-3").model.config.heads
-    (8, 8, 8)
-    """
-    path = Path(name)
-    if path.suffix != ".safetensors":
-        path = TRAINED / f"{choose('model', str(name), catalogue())}.safetensors"
-    require(path.is_file(), f"{path}: no such file; `icl list` names the models that ship")
-    try:
-        with safe_open(path, framework="pt") as file:
-            about = file.metadata() or {}
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise Refused(f"{path}: damaged, or not a safetensors file ({error})") from None
-    require(
-        about.get("format") == FORMAT,
-        f"{path}: not a checkpoint of this library (format {about.get('format')!r}; "
-        f"allowed is {FORMAT!r})",
-    )
-    require(about.get("digest") == _digest(tensors), f"{path}: damaged (its digest differs)")
-    try:
-        config = Configuration.from_dict(json.loads(about["config"]))
-        seeds = tuple(json.loads(about["seeds"]))
-        parts = {k: v for k, v in tensors.items() if k.startswith("model.")}
-        model = _model(config, seeds, {k.removeprefix("model."): v for k, v in parts.items()})
-        recorded = {name: tensors[name] for name in ("first_losses", "curve", "risks")}
-        snapshots = unpacked(tensors)
-        seconds, versions = float(about["seconds"]), json.loads(about["versions"])
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise Refused(f"{path}: its metadata and tensors do not fit together ({reason})") from None
-    require(about.get("hash") == config.hash, f"{path}: its configuration does not match its hash")
-    about = {"seconds": seconds, "versions": versions, "snapshots": snapshots}
-    return Checkpoint(path.stem, model, config, seeds, **recorded, **about)
-
-
-def _digest(tensors: dict[str, Tensor]) -> str:
-    """SHA-256 over names, shapes and bytes of all tensors."""
-    total = hashlib.sha256()
-    for name in sorted(tensors):
-        tensor = tensors[name].detach().contiguous()
-        total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        total.update(tensor.numpy().tobytes())
-    return total.hexdigest()

@@ -1,14 +1,15 @@
 """The command `icl`: list, run, train, verify, recheck, build."""
 
 import sys
-from pathlib import Path
 from textwrap import wrap
 
 import click
 
-from icl.errors import Failed, Refused, choose, require, writable
+from icl.errors import Failed, Refused, brief, choose, require, writable, writable_file
 
 WIDTH = 80  # characters of a line
+MOST_SEEDS = 100  # that one call trains, or rechecks
+DIGITS = 19  # of a seed: fewer
 
 
 class OneLine(click.Group):
@@ -67,8 +68,8 @@ def list_all(models):
 
 def list_models():
     """Print every model that an experiment plans, with its label and its risk."""
-    from icl.checkpoints import catalogue, load
     from icl.experiments import experiments, plans
+    from icl.files import catalogue, load
 
     shipped = catalogue()
     for name, plan in plans().items():
@@ -111,7 +112,7 @@ def train(name, experiment, seeds, steps, device, threads, output):
     """
     import torch
 
-    from icl import checkpoints, runs
+    from icl import files, runs
     from icl.experiments import experiments, plans
 
     choose("device", device, ["cpu", *(["cuda"] if torch.cuda.is_available() else [])])
@@ -121,16 +122,14 @@ def train(name, experiment, seeds, steps, device, threads, output):
         require(not given, f"{', '.join(given)}: not allowed with --experiment")
         known = experiments()
         needed = known[choose("experiment", experiment, known)].PLANS
-        folder = checkpoints.TRAINED if output is None else output
+        folder = files.TRAINED if output is None else output
         runs.train_all(needed, writable(folder), device)
         return
     require(name is not None, "NAME is missing: name a model, or an experiment with --experiment")
     known = plans()
     plan = known[choose("model", name, known)].adjusted(steps=steps, seeds=_seeds(seeds))
-    file = checkpoints.TRAINED / f"{name}.safetensors" if output is None else Path(output)
-    require(file.suffix == ".safetensors", f"output={output}: its name must end in .safetensors")
-    require(not file.is_dir(), f"output={output}: is a folder; a file is needed")
-    writable(file.parent)
+    file = files.TRAINED / f"{name}.safetensors" if output is None else output
+    file = writable_file(file, ".safetensors")
     if threads:
         torch.set_num_threads(threads)
     runs.train_model(plan, file, device)
@@ -141,9 +140,11 @@ def _seeds(text: str | None) -> tuple[int, ...] | None:
         return None
     parts = [part.strip() for part in text.split(",")]
     require(
-        all(part.isdecimal() and int(part) < 2**63 for part in parts)
+        len(parts) <= MOST_SEEDS
+        and all(part.isdecimal() and len(part) < DIGITS for part in parts)
         and len(set(map(int, parts))) == len(parts),
-        f"seeds={text!r}: allowed are different whole numbers separated by commas, like 0,1,2",
+        f"seeds={brief(text)}: allowed are up to {MOST_SEEDS} different whole numbers separated by "
+        f"commas, like 0,1,2, of less than {DIGITS} digits",
     )
     return tuple(map(int, parts))
 
@@ -156,11 +157,11 @@ def verify(names):
     Replays the first training steps from the seeds, compares their losses with the recorded
     ones, and recomputes the recorded risk.
     """
-    from icl import checkpoints, runs
+    from icl import files, runs
 
     failed = False
-    for name in names or checkpoints.catalogue():
-        for check in runs.verify(checkpoints.load(name)):
+    for name in names or files.catalogue():
+        for check in runs.verify(files.load(name)):
             failed |= not check.passed
             click.echo(
                 f"{name}: {check.what}: {'same' if check.passed else 'DIFFERENT'} "
@@ -210,6 +211,9 @@ def main() -> None:
         message = error.format_message().replace("\n", " ")
     except Failed as error:
         click.echo(f"icl: {error}", err=True)
+        sys.exit(1)
+    except OSError as error:  # what cannot be written or read: a full disk, no permission
+        click.echo(f"icl: {' '.join(str(error).split())}", err=True)
         sys.exit(1)
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)

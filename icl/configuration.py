@@ -5,10 +5,10 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 
-from icl.errors import choose, require
+from icl.architecture import Architecture
+from icl.errors import choose, real, require
 from icl.recipe import Recipe
 from icl.tasks import Nonlinear, SparseLinear, Task
-from icl.transformer import Architecture
 
 CHOICES = ("importance", "random")
 
@@ -43,6 +43,9 @@ class Split:
     """A start from Algorithm 1 or gradient descent by hand: heads share its steps at random."""
 
     step_rate: float
+
+    def __post_init__(self):
+        real("step_rate", self.step_rate, "(0, inf)")
 
 
 @dataclass(frozen=True)
@@ -163,5 +166,6 @@ class Plan:
 
     def adjusted(self, steps: int | None = None, seeds: tuple[int, ...] | None = None) -> "Plan":
         """The same with other steps or seeds; None keeps what there is."""
-        recipe = replace(self.config.recipe, steps=steps or self.config.recipe.steps)
-        return replace(self, config=replace(self.config, recipe=recipe), seeds=seeds or self.seeds)
+        recipe = self.config.recipe if steps is None else replace(self.config.recipe, steps=steps)
+        seeds = self.seeds if seeds is None else seeds
+        return replace(self, config=replace(self.config, recipe=recipe), seeds=seeds)

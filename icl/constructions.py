@@ -10,11 +10,14 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from icl.architecture import Architecture
 from icl.contexts import Contexts
 from icl.costs import by_head
 from icl.descent import GradientDescent, PreprocessedGD
-from icl.errors import require
-from icl.transformer import Architecture, LinearTransformer, build
+from icl.errors import real, require, whole
+from icl.transformer import LinearTransformer, build
+
+MOST_STEPS = 1000  # one layer each
 
 
 def blank(config: Architecture, n_models: int = 1) -> LinearTransformer:
@@ -31,6 +34,8 @@ def blank(config: Architecture, n_models: int = 1) -> LinearTransformer:
 
 def gradient_descent(d: int, steps: int, rate: float) -> LinearTransformer:
     """`steps` layers of one head: gradient steps on (1/2n) Σ (y_i − <u, x_i>)², from u = 0."""
+    whole("steps", steps, 1, MOST_STEPS)
+    real("rate", rate, "(-inf, inf)")
     model = blank(Architecture(d, (1,) * steps, d_head=d, d_model=d + 2))
     for layer in range(steps):
         _write_step(model, layer, rate)
@@ -42,6 +47,8 @@ def preprocess_then_optimise(d: int, steps: int, rate: float) -> LinearTransform
 
     The steps descend on (1/2n) Σ (y_i − <u, x̃_i>)², r̂ = (1/n) Σ x_i y_i; steps + 1 layers.
     """
+    whole("steps", steps, 1, MOST_STEPS)
+    real("rate", rate, "(-inf, inf)")
     model = blank(Architecture(d, (d,) + (1,) * steps, d_head=d, d_model=2 * d + 2))
     _write_preprocessing(model)
     for layer in range(1, steps + 1):
@@ -80,6 +87,8 @@ def most_readable(d: int, heads: int, d_head: int) -> float:
     Two features per head, or one where d_head = 1 leaves it a single output direction, whatever
     the number of examples: proved in the chapter on constructions.
     """
+    for name, value in {"d": d, "heads": heads, "d_head": d_head}.items():
+        whole(name, value)
     return min(1.0, heads * min(d_head, 2) / d)
 
 

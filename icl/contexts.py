@@ -17,11 +17,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from icl.errors import choose, require
+from icl.errors import LARGEST, choose, fits, require, whole
 from icl.intervals import others
 from icl.tasks import SparseLinear, Task
 
 STREAMS = ("train", "tune", "evaluate")
+A_CONTEXT = 400_000  # bytes that an experiment takes for every context, at most
+NEXT_SEEDS = 1000  # that an experiment draws from after the one it is given
 PARTS = ("w", "gram", "tokens", "queries")  # what a context consists of, besides its task
 
 
@@ -72,33 +74,44 @@ class Contexts:
 
 def generator(stream: str, seed: int, step: int) -> np.random.Generator:
     """The random generator of one (stream, seed, step); no two of them share numbers."""
-    require(0 <= seed < 2**63, f"seed={seed}: allowed are 0 to 2**63 - 1")
+    whole("seed", seed, 0)
+    whole("step", step, 0)
     key = (STREAMS.index(choose("stream", stream, STREAMS)), step)
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
 
 
 def draw(
-    task: Task, batch: int, stream: str, seed: int, step: int = 0, queries: int = 0
+    task: Task, contexts: int, stream: str, seed: int, step: int = 0, queries: int = 0
 ) -> Contexts:
-    """Draw `batch` contexts.
+    """Draw so many contexts.
 
     Without `queries` the Gram matrices are drawn directly, at a cost that does not depend on
     n; for n < d and for nonlinear responses, where the direct draw does not exist, they are
     computed from tokens. With `queries`, contexts keep their tokens and carry so many queries.
     """
-    require(batch >= 1, f"batch={batch}: at least one context is needed")
-    require(queries >= 0, f"queries={queries}: allowed are 0 and more")
+    whole("contexts", contexts)
+    whole("queries", queries, 0)
+    direct = not queries and task.n >= task.d and isinstance(task, SparseLinear)
+    size = 4 * (task.d + 1) ** 2 + (0 if direct else 3 * (task.n + queries) * (task.d + 1))
+    fits("contexts", contexts, 8 * size)  # with what is made on the way
     rng = generator(stream, seed, step)
-    w, respond = task.draw_responses(rng, batch)
-    if not queries and task.n >= task.d and isinstance(task, SparseLinear):
+    w, respond = task.draw_responses(rng, contexts)
+    if direct:
         return Contexts(task, torch.from_numpy(w), torch.from_numpy(_draw_gram(task, w, rng)))
-    e = _draw_tokens(task, batch, respond, rng)
+    e = _draw_tokens(task, contexts, respond, rng)
     found = Contexts(task, torch.from_numpy(w), torch.from_numpy(e.swapaxes(1, 2) @ e / task.n))
     if not queries:
         return found
     # From a child of the generator, whose numbers do not repeat those of the tokens.
-    asked = _inputs(task, (batch, queries), rng.spawn(1)[0])
+    asked = _inputs(task, (contexts, queries), rng.spawn(1)[0])
     return replace(found, tokens=torch.from_numpy(e), queries=torch.from_numpy(asked))
+
+
+def check(contexts: int, seed: int, least: int = 2) -> None:
+    """Refuse a number of contexts, or a seed, that an experiment cannot be run with."""
+    whole("contexts", contexts, least)
+    fits("contexts", contexts, A_CONTEXT)
+    whole("seed", seed, 0, LARGEST - NEXT_SEEDS)
 
 
 def stack(batches: list[Contexts]) -> Contexts:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from icl.contexts import Contexts
-from icl.errors import require
+from icl.errors import real, whole
 from icl.intervals import trimmed
 from icl.predictors import LinearPredictor, squared_error
 
@@ -95,7 +95,8 @@ class GradientDescent(LinearPredictor):
     """
 
     def __init__(self, steps: int, rate: float, relative: bool = False):
-        require(steps >= 1, f"steps={steps}: at least one step is needed")
+        whole("steps", steps)
+        real("rate", rate, "(-inf, inf)")
         self.steps, self.rate, self.relative = steps, rate, relative
 
     def weights(self, contexts: Contexts) -> Tensor:

@@ -1,11 +1,20 @@
 """Two ways to stop: bad input, refused in one line that says what is allowed, and a failed run."""
 
+import math
+import os
 from collections.abc import Iterable
 from difflib import get_close_matches
+from numbers import Integral, Real
 from pathlib import Path
 from tempfile import TemporaryFile
+from typing import Any
+
+import psutil
 
 MANY = 20  # with more names than these to choose from, only the nearest are shown
+LONG = 40  # characters of a value that are shown
+LARGEST = 2**63 - 1
+LONGEST_NAME = 200  # bytes of a file's name: what is written beside it has a longer one
 
 
 class Refused(ValueError):
@@ -41,14 +50,78 @@ def choose(name: str, value: str, allowed: Iterable[str]) -> str:
     raise Refused(f"{name}={value!r}: allowed are {shown}{hint}")
 
 
+def whole(name: str, value: Any, least: int = 1, most: int = LARGEST) -> None:
+    """Refuse what is no whole number from `least` to `most`.
+
+    >>> whole("seed", -1, 0)
+    Traceback (most recent call last):
+    icl.errors.Refused: seed=-1: allowed are whole numbers from 0 on
+    """
+    allowed = f"allowed are whole numbers from {least} {f'to {most}' if most < LARGEST else 'on'}"
+    good = isinstance(value, Integral) and not isinstance(value, bool) and least <= value <= most
+    require(good, f"{name}={brief(value)}: {allowed}")
+
+
+def real(name: str, value: Any, allowed: str) -> None:
+    """Refuse what is no finite number in an interval, whose round ends are outside of it.
+
+    >>> real("warmup", 1, "[0, 1)")
+    Traceback (most recent call last):
+    icl.errors.Refused: warmup=1: allowed are numbers in [0, 1)
+    """
+    low, high = map(float, allowed[1:-1].split(","))
+    good = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    inside = good and (value > low or (value == low and allowed[0] == "["))
+    inside = inside and (value < high or (value == high and allowed[-1] == "]"))
+    require(inside, f"{name}={brief(value)}: allowed are numbers in {allowed}")
+
+
+def brief(value: Any) -> str:
+    """A value as a message shows it: not more than a line can hold."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes no integer of thousands of digits
+        return "a number of thousands of digits"
+    return text if len(text) <= LONG else f"{text[:LONG]}…"
+
+
+def fits(name: str, value: int, bytes_each: float) -> None:
+    """Refuse so many of what takes so much memory each if they would not fit in this machine's."""
+    room = psutil.virtual_memory().available
+    need = f"takes {value * bytes_each / 1e9:,.1f} GB of memory of {room / 1e9:,.1f} that are free"
+    allowed = f"{need}; allowed are up to {int(room / bytes_each)}"
+    require(value * bytes_each <= room, f"{name}={brief(value)}: {allowed}")
+
+
 def writable(output: str | Path) -> Path:
     """The folder at a path, which need not exist; refused if nothing can be written there."""
-    require(str(output).strip() != "", f"output={output!r}: the name of a folder is needed")
-    folder = Path(output).absolute()
+    require(str(output).strip() != "", f"output={str(output)!r}: the name of a folder is needed")
     try:
+        folder = Path(output).absolute()
         there = next(path for path in (folder, *folder.parents) if path.exists())
         require(there.is_dir(), f"output={output}: {there} is a file; a folder is needed")
         TemporaryFile(dir=there).close()
-    except OSError as error:
-        raise Refused(f"output={output}: cannot be written to ({error.strerror})") from None
+    except (OSError, ValueError) as error:
+        if isinstance(error, Refused):
+            raise
+        reason = getattr(error, "strerror", None) or str(error)
+        raise Refused(f"output={str(output)!r}: cannot be written to ({reason})") from None
+    for part in folder.relative_to(there).parts:
+        _short_enough(part, output)
     return folder
+
+
+def writable_file(output: str | Path, suffix: str) -> Path:
+    """The file at a path, with such an end; refused if it is a folder or cannot be written."""
+    file = Path(output)
+    require(file.suffix == suffix, f"output={str(output)!r}: its name must end in {suffix}")
+    writable(file.parent)
+    _short_enough(file.name, output)
+    require(not file.is_dir(), f"output={output}: is a folder; a file is needed")
+    return file
+
+
+def _short_enough(name: str, output: str | Path) -> None:
+    long = len(os.fsencode(name))
+    allowed = f"a name of {long} bytes; allowed are up to {LONGEST_NAME}"
+    require(long <= LONGEST_NAME, f"output={brief(str(output))}: {allowed}")

@@ -10,7 +10,7 @@ from torch import Tensor
 from icl.bayes import PosteriorMean
 from icl.contexts import Contexts, draw
 from icl.descent import RATES, GradientDescent, Grid, PreprocessedGD, ReweightedGD
-from icl.errors import require
+from icl.errors import real, whole
 from icl.intervals import trimmed
 from icl.one_layer import optimal_one_step
 from icl.predictors import LinearPredictor, excess_risk
@@ -76,7 +76,7 @@ class Ridge(LinearPredictor):
     """
 
     def __init__(self, penalty: float):
-        require(penalty > 0, f"penalty={penalty}: allowed are values above 0; use OLS for 0")
+        real("penalty", penalty, "(0, inf)")  # OLS is that of 0
         self.penalty = penalty
 
     def weights(self, contexts: Contexts) -> Tensor:
@@ -96,7 +96,9 @@ class Lasso(LinearPredictor):
     """
 
     def __init__(self, penalty: float, tolerance: float = 1e-9, max_sweeps: int = 5000):
-        require(penalty > 0, f"penalty={penalty}: allowed are values above 0; use OLS for 0")
+        real("penalty", penalty, "(0, inf)")
+        real("tolerance", tolerance, "[0, inf)")
+        whole("max_sweeps", max_sweeps)
         self.penalty, self.tolerance, self.max_sweeps = penalty, tolerance, max_sweeps
 
     def weights(self, contexts: Contexts) -> Tensor:

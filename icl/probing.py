@@ -17,7 +17,7 @@ from icl.contexts import Contexts
 from icl.errors import choose, require
 from icl.intervals import AVERAGES
 from icl.predictors import ANSWERED_AT_ONCE, Predictor, asked, mean_error, squared_error
-from icl.transformer import AT_ONCE, LinearTransformer, Transformer
+from icl.transformer import LinearTransformer, Transformer
 
 ROUNDING = 1e-6  # hidden states are float32: directions of smaller relative size are rounding
 
@@ -33,7 +33,7 @@ def states(model: LinearTransformer, contexts: Contexts) -> Iterator[Tensor]:
         f"model with {model.config.attention} attention: hidden states are linear in the token "
         "for linear attention only, without norm and mlp",
     )
-    blocks = list(contexts.blocks(AT_ONCE))
+    blocks = list(contexts.blocks(model.at_once))
     for found in zip(*map(model.hidden, blocks), strict=True):
         inputs = [
             hidden[..., :-1, :].double().expand(-1, len(block), -1, -1)

@@ -5,9 +5,18 @@ from dataclasses import dataclass
 
 import torch
 
-from icl.errors import choose, require
+from icl.errors import choose, real, require, whole
 
 OPTIMISERS = {"adam": "Adam", "adamw": "AdamW", "sgd": "SGD"}
+MOST_STEPS = 10**8  # the loss of every step is kept
+# Settings that are real numbers, and what they may be.
+REALS = {
+    "lr": "(0, inf)",
+    "warmup": "[0, 1)",
+    "weight_decay": "[0, inf)",
+    "clip": "(0, inf)",
+    "init_scale": "(0, inf)",
+}
 PRECISIONS = {"single": torch.float32, "double": torch.float64}
 
 
@@ -36,26 +45,23 @@ class Recipe:
     precision: str = "single"
 
     def __post_init__(self):
-        for name in ("lr", "warmup", "weight_decay", "clip", "init_scale"):
+        for name, allowed in REALS.items():
+            real(name, getattr(self, name), allowed)
             object.__setattr__(self, name, float(getattr(self, name)))  # 1 and 1.0: one hash
+        for beta in self.betas:
+            real("betas", beta, "[0, 1)")
         object.__setattr__(self, "betas", tuple(map(float, self.betas)))
         object.__setattr__(self, "lengths", tuple(self.lengths))
         choose("optimiser", self.optimiser, OPTIMISERS)
         choose("precision", self.precision, PRECISIONS)
-        require(self.steps >= 1, f"steps={self.steps}: at least one step is needed")
-        require(self.batch >= 1, f"batch={self.batch}: at least one context is needed")
-        require(0 <= self.warmup < 1, f"warmup={self.warmup}: a fraction in [0, 1) is needed")
-        require(self.weight_decay >= 0, f"weight_decay={self.weight_decay}: must be at least 0")
+        whole("steps", self.steps, 1, MOST_STEPS)
+        whole("batch", self.batch)
+        require(len(self.betas) == 2, f"betas={self.betas}: allowed are two numbers")
+        for length in self.lengths:
+            whole("lengths", length)
         require(
-            len(self.betas) == 2 and all(0 <= beta < 1 for beta in self.betas),
-            f"betas={self.betas}: two numbers in [0, 1) are needed",
-        )
-        for name in ("lr", "clip", "init_scale"):
-            require(getattr(self, name) > 0, f"{name}={getattr(self, name)}: must be above 0")
-        require(
-            not self.lengths
-            or (len(self.lengths) == 2 and 1 <= self.lengths[0] <= self.lengths[1]),
-            f"lengths={self.lengths}: allowed are () and (low, high) with 1 <= low <= high",
+            not self.lengths or (len(self.lengths) == 2 and self.lengths[0] <= self.lengths[1]),
+            f"lengths={self.lengths}: allowed are () and (low, high) with low <= high",
         )
 
     def rate(self, step: int) -> float:

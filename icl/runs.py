@@ -20,9 +20,10 @@ from safetensors import safe_open
 from torch import Tensor
 from tqdm import tqdm
 
-from icl.checkpoints import Checkpoint, finished, join, load, recorded_risk, save
+from icl.checkpoints import Checkpoint, finished, join, recorded_risk
 from icl.configuration import Plan
 from icl.errors import Failed, require
+from icl.files import load, save
 from icl.starts import begin
 from icl.training import one_thread, train
 

@@ -6,15 +6,16 @@ from functools import cache
 
 import torch
 
-from icl.checkpoints import load
+from icl.architecture import Architecture
 from icl.configuration import Configuration, Start
 from icl.constructions import split_steps
 from icl.contexts import draw
 from icl.errors import require
+from icl.files import load
 from icl.heads import Importance, importance, most_important, prune, random_heads
 from icl.recipe import PRECISIONS
 from icl.training import Trainer
-from icl.transformer import Architecture, Transformer, build
+from icl.transformer import Transformer, build
 
 TUNING_CONTEXTS = 2048  # that heads are chosen on
 

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from icl.contexts import Contexts
-from icl.errors import require
+from icl.errors import whole
 from icl.predictors import LinearPredictor
 
 
 def signed_permutations(d: int, count: int, seed: int = 0) -> Tensor:
     """So many of them, (count, d, d), uniform and independent; the first one changes nothing."""
-    require(count >= 1, f"count={count}: at least one permutation is needed")
+    whole("count", count)
     rng = torch.Generator().manual_seed(seed)
     orders = torch.rand(count, d, generator=rng).argsort(dim=1)
     signs = 2 * torch.randint(2, (count, d), generator=rng).double() - 1

@@ -7,9 +7,10 @@ from functools import cache
 import numpy as np
 from scipy.integrate import quad
 
-from icl.errors import choose, require
+from icl.errors import choose, real, require, whole
 
 VALUES = ("gaussian", "signs", "sphere")
+MOST_FEATURES = 4096  # a covariance takes d² numbers
 
 # The best linear weights of a batch of functions, (B, d), and the functions: x (B, n, d) to (B, n).
 Responses = tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]
@@ -38,10 +39,10 @@ class SparseLinear:
     prior: tuple = ()
 
     def __post_init__(self):
-        require(self.d >= 1, f"d={self.d}: at least one feature is needed")
-        require(1 <= self.s <= self.d, f"s={self.s}: allowed are 1 to d={self.d}")
-        require(self.n >= 1, f"n={self.n}: at least one example is needed")
-        require(self.noise >= 0, f"noise={self.noise}: allowed are 0 and above")
+        whole("d", self.d, 1, MOST_FEATURES)
+        whole("s", self.s, 1, self.d)
+        whole("n", self.n)
+        real("noise", self.noise, "[0, inf)")
         choose("values", self.values, VALUES)
         object.__setattr__(self, "noise", float(self.noise))
         for name in ("covariance", "prior"):
@@ -52,6 +53,7 @@ class SparseLinear:
             matrix = _matrix(nested, self.d)
             require(
                 matrix.shape == (self.d, self.d)
+                and np.isfinite(matrix).all()
                 and np.allclose(matrix, matrix.T)
                 and np.linalg.eigvalsh(matrix).min() > 0,
                 f"{name} of shape {np.shape(given)}: allowed are () for the identity, "
@@ -142,9 +144,9 @@ class Nonlinear:
 
     def __post_init__(self):
         choose("family", self.family, RESPONSES)
-        require(self.d >= 1, f"d={self.d}: at least one feature is needed")
-        require(self.n >= 1, f"n={self.n}: at least one example is needed")
-        require(self.noise >= 0, f"noise={self.noise}: allowed are 0 and above")
+        whole("d", self.d, 1, MOST_FEATURES)
+        whole("n", self.n)
+        real("noise", self.noise, "[0, inf)")
         object.__setattr__(self, "noise", float(self.noise))
 
     @property

@@ -10,64 +10,21 @@ softmax over i of <Q_h h, K_h h_i> / √k (softmax). With `norm` heads and MLP r
 states; with `mlp` a layer of 4D GELU units adds to the state after the heads of every layer.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from itertools import chain
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from icl.architecture import Architecture
 from icl.blocks import ATTENTION, Attention, Block, Maps, through_state
 from icl.contexts import Contexts
-from icl.errors import choose, require
+from icl.errors import fits, require, whole
 from icl.predictors import LinearPredictor, Predictor, asked, mean_error, squared_error
 
-INPUTS = ("raw", "preprocessed", "scaled")
-AT_ONCE = 256  # contexts that are answered at a time: twice as fast as thousands
-QUERIES = 16  # per context, for models whose query expectation has no closed form
+AT_ONCE = 512  # answers at a time, of all models together: arrays that stay near the processor
 Reading = tuple[int | None, Attention]  # how many tokens are keys, and how all attend to them
-
-
-@dataclass(frozen=True)
-class Architecture:
-    """d features, heads per layer, head dimension k = d_head, width D = d_model.
-
-    With `inputs = "preprocessed"` every input x, of examples and queries, becomes r̂ ∘ x with
-    r̂ = (1/n) Σ x_i y_i before the model sees it: Algorithm 1 of Chen et al. (2024). With
-    `"scaled"` it becomes √d r̂/|r̂| ∘ x, the same without the length of r̂, so that a context
-    with a large r̂ does not blow up what follows.
-    """
-
-    d: int = 8
-    heads: tuple[int, ...] = (8, 8, 8)
-    d_head: int = 9
-    d_model: int = 32
-    attention: str = "linear"
-    inputs: str = "raw"
-    norm: bool = False
-    mlp: bool = False
-
-    def __post_init__(self):
-        object.__setattr__(self, "heads", tuple(self.heads))
-        choose("attention", self.attention, ATTENTION)
-        choose("inputs", self.inputs, INPUTS)
-        require(
-            len(self.heads) > 0 and min(self.heads) >= 1,
-            f"heads={self.heads}: every layer needs at least one head, and there must be a layer",
-        )
-        for name in ("d", "d_head", "d_model"):
-            require(getattr(self, name) >= 1, f"{name}={getattr(self, name)}: must be at least 1")
-
-    @property
-    def collapses(self) -> bool:
-        """Is every layer linear in its token, given the context?"""
-        return self.attention == "linear" and not self.norm and not self.mlp
-
-    @property
-    def queries(self) -> int:
-        """How many queries a context needs for such models to be trained and judged on it."""
-        return 0 if self.collapses else QUERIES
 
 
 class Transformer(nn.Module, Predictor):
@@ -93,6 +50,11 @@ class Transformer(nn.Module, Predictor):
         return f"{type(self).__name__}({self.n_models} models of {self.config})"
 
     @property
+    def at_once(self) -> int:
+        """How many contexts are best answered at a time."""
+        return max(1, AT_ONCE // self.n_models)
+
+    @property
     def whole(self) -> bool:
         """Does every head work, so that the weights alone say what the models are?"""
         return all(bool(gate.all()) for gate in self.gates)
@@ -112,6 +74,7 @@ class Transformer(nn.Module, Predictor):
     @torch.no_grad()
     def initialise(self, seeds: tuple[int, ...], scale: float) -> "Transformer":
         """Draw model m's matrices from N(0, scale²/fan_in) with seeds[m] alone."""
+        require(len(seeds) == self.n_models, f"seeds={seeds}: allowed are {self.n_models} of them")
         for m, seed in enumerate(seeds):
             rng = torch.Generator().manual_seed(seed)
             for maps in self._maps():
@@ -123,10 +86,10 @@ class Transformer(nn.Module, Predictor):
 
     def hidden(self, contexts: Contexts) -> Iterator[Tensor]:
         """States (M, B, T, D) before and after each layer, of examples and then queries."""
-        x, reading = self.start(contexts), self._reading(contexts)
+        x = self.start(contexts)
         yield x
         for layer in range(len(self.blocks)):
-            x = self._layer(layer, x, reading)
+            x = self._layer(layer, x, contexts)
             yield x
 
     def added_by_heads(self, contexts: Contexts, x: Tensor, layer: int) -> Tensor:
@@ -137,11 +100,11 @@ class Transformer(nn.Module, Predictor):
 
     def finish(self, contexts: Contexts, x: Tensor, layer: int = 0) -> Tensor:
         """Answers (M, B, q) from the states x that enter `layer`, as `hidden` yields them."""
-        reading, last = self._reading(contexts), len(self.blocks) - 1
+        last = len(self.blocks) - 1
         for middle in range(layer, last):
-            x = self._layer(middle, x, reading)
+            x = self._layer(middle, x, contexts)
         first = contexts.tokens.shape[-2]  # nothing reads the examples after the last layer
-        x = self._layer(last, x, reading, first) if layer <= last else x[:, :, first:]
+        x = self._layer(last, x, contexts, first) if layer <= last else x[:, :, first:]
         return self.readout(x)
 
     def risk_from(self, contexts: Contexts, x: Tensor, layer: int) -> Tensor:
@@ -170,10 +133,10 @@ class Transformer(nn.Module, Predictor):
     def _reading(self, contexts: Contexts) -> Reading:
         return contexts.tokens.shape[-2], ATTENTION[self.config.attention]
 
-    def _layer(self, layer: int, x: Tensor, reading: Reading, first: int = 0) -> Tensor:
+    def _layer(self, layer: int, x: Tensor, contexts: Contexts, first: int = 0) -> Tensor:
         """States (M, B, T − first, D) of the tokens from `first` on after a layer."""
         block = self.blocks[layer]
-        z = self._gate(layer, x) * block.heads(x, *reading, first)
+        z = self._gate(layer, x) * block.heads(x, *self._reading(contexts), first)
         return block.feed(x[:, :, first:] + block.output(z))
 
     def _gate(self, layer: int, x: Tensor) -> Tensor:
@@ -191,7 +154,7 @@ class LinearTransformer(LinearPredictor, Transformer):
 
     def weights(self, contexts: Contexts) -> Tensor:
         """ŵ (M, B, d), by way of the statistics alone."""
-        blocks = contexts.blocks(AT_ONCE)
+        blocks = contexts.blocks(self.at_once)
         return torch.cat([self.finish(block, self.start(block)) for block in blocks], dim=1)
 
     def on_tokens(self) -> Transformer:
@@ -202,10 +165,10 @@ class LinearTransformer(LinearPredictor, Transformer):
 
     def finish(self, contexts: Contexts, x: Tensor, layer: int = 0) -> Tensor:
         """ŵ (M, B, d) from the states x that enter `layer`, as `hidden` yields them."""
-        reading, last = self._reading(contexts), len(self.blocks) - 1
+        last = len(self.blocks) - 1
         for middle in range(layer, last):
-            x = self._layer(middle, x, reading)
-        read = self._read_last(x, self._mixer(contexts)) if layer <= last else self.readout(x)
+            x = self._layer(middle, x, contexts)
+        read = self._read_last(x, contexts) if layer <= last else self.readout(x)
         return read[..., :-1]
 
     def risk_from(self, contexts: Contexts, x: Tensor, layer: int) -> Tensor:
@@ -215,15 +178,30 @@ class LinearTransformer(LinearPredictor, Transformer):
         """States of the basis tokens before the first layer, (M, B or 1, d+1, D)."""
         return self.embed.weight.unsqueeze(1) * self._scale(contexts).unsqueeze(-1)
 
+    def _layer(self, layer: int, x: Tensor, contexts: Contexts, first: int = 0) -> Tensor:
+        """Before the first layer all contexts share their states, (M, 1, T, D): what is added to
+        them is linear in G, by a matrix that is computed once.
+        """
+        if x.shape[1] > 1:
+            return super()._layer(layer, x, contexts, first)
+        block = self.blocks[layer]
+        query, key, value = (maps(x[:, :1])[:, 0] for maps in block.maps()[:3])
+        output = block.output.weight * self.gates[layer].to(x)[..., None, None]
+        scores = torch.einsum("mihk,mshk->mhis", query, key)
+        values = torch.einsum("mthk,mhkd->mhtd", value, output)
+        each = torch.einsum("mhis,mhtd->mstid", scores, values).flatten(1, 2).flatten(2)
+        added = self._gram(contexts).flatten(2) @ each
+        return x + added.unflatten(2, x.shape[2:])
+
     def _reading(self, contexts: Contexts) -> Reading:
-        mix = self._mixer(contexts)
+        gram = self._gram(contexts)
+        mix = lambda values: (gram @ values.flatten(3)).unflatten(3, values.shape[3:])  # noqa: E731
         return None, lambda q, k, v: through_state(q, k, mix(v))
 
-    def _mixer(self, contexts: Contexts) -> Callable[[Tensor], Tensor]:
-        gram = _with_models(contexts.gram, 3).to(self.embed.weight)
-        return lambda values: (gram @ values.flatten(3)).unflatten(3, values.shape[3:])
+    def _gram(self, contexts: Contexts) -> Tensor:
+        return _with_models(contexts.gram, 3).to(self.embed.weight)
 
-    def _read_last(self, x: Tensor, mix: Callable[[Tensor], Tensor]) -> Tensor:
+    def _read_last(self, x: Tensor, contexts: Contexts) -> Tensor:
         """The read-out of x after the last layer, (M, B, T), without building its output.
 
         The answer is read through one vector, so a head's values shrink to one number per
@@ -233,15 +211,17 @@ class LinearTransformer(LinearPredictor, Transformer):
         output = block.output.weight * self.gates[-1].to(x)[..., None, None]
         u = torch.einsum("mdhk,mhkc,mc->mdh", block.value.weight, output, readout)
         rows = x.flatten(1, 2)
-        values = mix((rows @ u).view(len(u), *x.shape[1:3], -1))
-        direction = torch.einsum("mbth,mbtd->mbhd", values, x)
-        direction = torch.einsum("mbhd,mdhk->mbhk", direction, block.key.weight)
-        direction = torch.einsum("mbhk,mdhk->mbd", direction, block.query.weight)
+        values = self._gram(contexts) @ (rows @ u).view(len(u), *x.shape[1:3], -1)
+        seen = torch.einsum("mbth,mbtd->mbhd", values, x).flatten(2)
+        compared = torch.einsum("mdhk,mehk->mhde", block.key.weight, block.query.weight)
+        direction = seen @ compared.flatten(1, 2)
         return torch.einsum("mbtd,mbd->mbt", x, readout[:, None] + direction)
 
 
 def build(config: Architecture, n_models: int = 1) -> Transformer:
     """A model of this architecture, on statistics where its layers allow it."""
+    whole("n_models", n_models)
+    fits("n_models", n_models, 4 * config.parameters)
     return (LinearTransformer if config.collapses else Transformer)(config, n_models)
 
 

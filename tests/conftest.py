@@ -7,8 +7,9 @@ import torch
 from hypothesis import settings
 
 from icl import cli
+from icl.architecture import Architecture
 from icl.tasks import SparseLinear
-from icl.transformer import Architecture, build
+from icl.transformer import build
 
 # One property per test: the number of examples, not the clock, bounds the search.
 settings.register_profile("icl", max_examples=20, deadline=None, derandomize=True)

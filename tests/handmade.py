@@ -2,7 +2,8 @@
 
 import torch
 
-from icl.transformer import Architecture, build
+from icl.architecture import Architecture
+from icl.transformer import build
 
 
 def layers(gammas, constant=0.0):

@@ -10,11 +10,13 @@ from safetensors.torch import save_file
 
 import icl
 from icl import configuration
-from icl.checkpoints import catalogue, finished, join, load, recorded_risk, save
+from icl.architecture import Architecture
+from icl.checkpoints import finished, join, recorded_risk
 from icl.configuration import Configuration, Plan
 from icl.contexts import draw
 from icl.errors import Refused
 from icl.experiments import experiments, models, plans
+from icl.files import catalogue, load, save
 from icl.heads import mask
 from icl.predictors import squared_error
 from icl.recipe import Recipe
@@ -22,7 +24,6 @@ from icl.runs import verify
 from icl.starts import begin
 from icl.tasks import SparseLinear
 from icl.training import train
-from icl.transformer import Architecture
 
 SMALL = Configuration(
     SparseLinear(d=3, s=1, n=9), Architecture(3, (2, 1), 3, 5), Recipe(steps=25, batch=8)

@@ -14,10 +14,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from icl import checkpoints, experiments, runs
-from icl.checkpoints import load
+from icl import experiments, files, runs
 from icl.errors import Failed, Refused
 from icl.experiments.models import SINGLE_HEAD
+from icl.files import load
 from icl.runs import Job, train_all
 from icl.site.chapters import chapters
 from icl.starts import begin
@@ -104,7 +104,7 @@ def test_list_names_models_with_label_risk_and_seeds(icl):
     assert status == 0
     assert max(map(len, out.splitlines())) <= 80
     text = " ".join(out.split())
-    for name in checkpoints.catalogue():
+    for name in files.catalogue():
         model = load(name)
         mean, low, high = (f"{x:.3g}" for x in (model.risks.mean(), *model.risks.aminmax()))
         about = f"{model.label}: risk {mean} ({low} to {high}), {len(model.seeds)} seeds"

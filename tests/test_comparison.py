@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from icl.architecture import Architecture
 from icl.claims import NOT_REPRODUCED, REPRODUCED, Claim
 from icl.constructions import gradient_descent
 from icl.contexts import draw
@@ -25,7 +26,7 @@ from icl.intervals import estimate, reduction, trimmed
 from icl.one_layer import distance, effective_step, excess, moments, one_step_risk, optimal_one_step
 from icl.predictors import LinearPredictor, excess_risk
 from icl.tasks import SparseLinear
-from icl.transformer import Architecture, build
+from icl.transformer import build
 
 TASK = SparseLinear(d=4, s=1, n=12, noise=0.5, values="signs")
 

@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from icl.architecture import Architecture
 from icl.claims import NOT_REPRODUCED, REPRODUCED, UNDECIDED
 from icl.constructions import (
     correct_digits,
@@ -23,7 +24,7 @@ from icl.errors import Refused
 from icl.experiments import constructions
 from icl.experiments.constructions import A6
 from icl.tasks import SparseLinear
-from icl.transformer import Architecture, build
+from icl.transformer import build
 
 RATE = 0.03
 PAIRS = ((gradient_descent, GradientDescent), (preprocess_then_optimise, PreprocessedGD))

@@ -138,8 +138,8 @@ def test_slices_keep_contexts_whole(task):
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
-        ({"s": 0}, "s=0: allowed are 1 to d=8"),
-        ({"s": 9}, "s=9: allowed are 1 to d=8"),
+        ({"s": 0}, "s=0: allowed are whole numbers from 1 to 8"),
+        ({"s": 9}, "s=9: allowed are whole numbers from 1 to 8"),
         ({"n": 0}, "n=0"),
         ({"noise": -1.0}, "noise=-1.0"),
         ({"values": "gausian"}, "did you mean gaussian"),
@@ -159,7 +159,7 @@ def test_unknown_streams_are_refused():
 
 
 def test_a_negative_number_of_queries_is_refused(task):
-    with pytest.raises(Refused, match="queries=-1: allowed are 0 and more"):
+    with pytest.raises(Refused, match="queries=-1: allowed are whole numbers from 0 on"):
         draw(task, 2, "evaluate", 0, queries=-1)
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import nbformat
 
-from icl.checkpoints import catalogue
 from icl.experiments import SHARED, experiments
+from icl.files import catalogue
 from icl.site.digests import imported as imported_by
 from icl.site.digests import models_of
 

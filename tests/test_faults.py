@@ -13,14 +13,14 @@ import pytest
 import torch
 
 from icl import runs
-from icl.checkpoints import load
+from icl.architecture import Architecture
 from icl.configuration import Configuration, Plan
+from icl.files import load
 from icl.recipe import Recipe
 from icl.runs import Job, train_all
 from icl.site import build
 from icl.tasks import SparseLinear
 from icl.training import write_atomically
-from icl.transformer import Architecture
 
 CONFIG = Configuration(
     SparseLinear(d=4, s=2, n=12), Architecture(4, (2, 1), 3, 6), Recipe(steps=5, batch=8)

@@ -132,5 +132,5 @@ def test_a_single_layer_that_is_not_trained_is_far_from_the_best_step(found):
 
 
 def test_values_that_are_not_allowed_are_refused():
-    with pytest.raises(Refused, match="contexts=1: allowed are 2 and more"):
+    with pytest.raises(Refused, match="contexts=1: allowed are whole numbers from 2 on"):
         from_one_layer_to_many.run(contexts=1, seed=0)

@@ -12,13 +12,14 @@ import nbformat
 import pytest
 import torch
 
+from icl.architecture import Architecture
 from icl.bayes import PosteriorMean
-from icl.checkpoints import catalogue, load
 from icl.configuration import Configuration
 from icl.contexts import draw
 from icl.descent import PreprocessedGD
 from icl.experiments import experiments
 from icl.experiments.measures import EVERY_HEAD, ONE_HEAD
+from icl.files import catalogue, load
 from icl.intervals import GROUPS, TRIMMED, estimate
 from icl.polynomials import monomials
 from icl.predictors import excess_risk
@@ -26,7 +27,6 @@ from icl.recipe import USUAL
 from icl.site import familiar, schematic
 from icl.site.chapters import chapters
 from icl.tasks import SparseLinear
-from icl.transformer import Architecture
 
 ROOT = Path(__file__).parent.parent
 BOOK = ROOT / "book"

@@ -6,7 +6,6 @@ from dataclasses import replace
 import pytest
 import torch
 
-from icl.checkpoints import load
 from icl.claims import NOT_REPRODUCED, REPRODUCED
 from icl.errors import Refused
 from icl.experiments.head_utilization import (
@@ -16,6 +15,7 @@ from icl.experiments.head_utilization import (
     Result,
     run,
 )
+from icl.files import load
 from icl.heads import Importance, contrast, least_first, top_later
 from icl.intervals import AVERAGES
 

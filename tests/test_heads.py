@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from icl.architecture import Architecture
 from icl.contexts import draw
 from icl.errors import Refused
 from icl.heads import (
@@ -21,7 +22,7 @@ from icl.heads import (
 from icl.one_layer import effective_step
 from icl.predictors import excess_risk
 from icl.tasks import SparseLinear
-from icl.transformer import Architecture, LinearTransformer, build
+from icl.transformer import LinearTransformer, build
 
 KINDS = {
     "linear": {},

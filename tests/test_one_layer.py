@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from icl.architecture import Architecture
 from icl.configuration import Configuration
 from icl.contexts import draw
 from icl.errors import Refused
@@ -27,7 +28,7 @@ from icl.one_layer import (
 from icl.predictors import squared_error
 from icl.recipe import Recipe
 from icl.tasks import RESPONSES, Nonlinear, SparseLinear
-from icl.transformer import Architecture, build
+from icl.transformer import build
 
 PRIOR = ((1.2, -0.4, 0.1, 0.0), (-0.4, 0.5, 0.0, 0.2), (0.1, 0.0, 2.0, 0.0), (0.0, 0.2, 0.0, 0.3))
 CONTEXTS = 200_000

@@ -8,11 +8,12 @@ import pandas as pd
 import pytest
 import torch
 
-from icl import checkpoints, tables
-from icl.checkpoints import Checkpoint, catalogue
+from icl import files, tables
+from icl.checkpoints import Checkpoint
 from icl.configuration import Configuration
 from icl.experiments import practical_recipes
 from icl.experiments.models import PRACTICAL
+from icl.files import catalogue
 from icl.intervals import over_seeds
 from icl.site import pages
 from icl.transformer import build
@@ -86,18 +87,18 @@ def test_settings_are_those_of_every_model_that_ships(shipped):
 
 def test_settings_call_usual_what_most_models_have_and_list_all_else(tmp_path, monkeypatch):
     """Three models, of which one has another attention and an MLP."""
-    monkeypatch.setattr(checkpoints, "TRAINED", tmp_path)
+    monkeypatch.setattr(files, "TRAINED", tmp_path)
     first = Configuration()
     other = replace(first, architecture=replace(first.architecture, attention="softmax", mlp=True))
     for name, config in {"first": first, "second": first, "third": other}.items():
         found = {
-            "first_losses": torch.ones(2, 1),
-            "curve": torch.ones(1, 1),
-            "risks": torch.ones(1),
+            "first_losses": torch.ones(20, 1),
+            "curve": torch.ones(config.recipe.steps // 100, 1),
+            "risks": torch.ones(1).double(),
         }
         model = build(config.architecture).initialise((0,), 1.0)
         made = Checkpoint(name, model, config, (0,), **found, seconds=1.0, versions={})
-        checkpoints.save(made, tmp_path / f"{name}.safetensors")
+        files.save(made, tmp_path / f"{name}.safetensors")
     usual, unlike = pages.settings(pages.shipped()).split("\n\n")
     usual = {name: rest for name, *rest in cells(usual)}
     assert usual["`norm`"] == ["False", ""]

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from icl.architecture import Architecture
 from icl.claims import NOT_REPRODUCED, REPRODUCED
 from icl.contexts import draw
 from icl.errors import Refused
@@ -16,7 +17,7 @@ from icl.experiments.practical_transformers import A2T, A3T, A8T, NAMES, PLANS, 
 from icl.heads import Importance, importance
 from icl.intervals import without
 from icl.starts import fresh
-from icl.transformer import Architecture, build
+from icl.transformer import build
 
 EVEN, ONE = [1.0, 1, 1, 1], [9.0, 0, 1, 0]
 

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from icl.architecture import Architecture
 from icl.blocks import ATTENTION
 from icl.errors import Refused
 from icl.estimators import Ridge
@@ -11,7 +12,7 @@ from icl.heads import importance, most_important, prune
 from icl.predictors import excess_risk
 from icl.probing import implied_weights, probe_risks
 from icl.tasks import SparseLinear
-from icl.transformer import Architecture, build
+from icl.transformer import build
 
 TASK = SparseLinear(d=4, s=1, n=12, noise=0.5, values="signs")
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from icl import figures
+from icl.architecture import Architecture
 from icl.claims import NOT_REPRODUCED, REPRODUCED, UNDECIDED
 from icl.constructions import gradient_descent
 from icl.contexts import draw
@@ -38,7 +39,7 @@ from icl.probing import (
     states,
 )
 from icl.tasks import SparseLinear
-from icl.transformer import Architecture, build
+from icl.transformer import build
 
 WHITE = SparseLinear(d=4, s=2, n=12, noise=0.5, values="sphere")
 NEW = "new in ŵ + ĝ"
@@ -500,5 +501,5 @@ def test_bad_arguments_are_refused(task):
         study(lambda _: iter(()), 1, contexts)
     with pytest.raises(Refused, match="queries=4"):
         implied_weights(softmax, contexts)
-    with pytest.raises(Refused, match="contexts=1: allowed are 2 and more"):
+    with pytest.raises(Refused, match="contexts=1: allowed are whole numbers from 2 on"):
         run(contexts=1, seed=0)

@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from icl.checkpoints import load
 from icl.claims import NOT_REPRODUCED, REPRODUCED
 from icl.contexts import draw
 from icl.errors import Refused
@@ -22,6 +21,7 @@ from icl.experiments.pruning import (
     removal,
     run,
 )
+from icl.files import load
 from icl.heads import mask
 from icl.predictors import excess_risk
 

@@ -171,5 +171,5 @@ def test_the_chapter_runs_and_refuses_too_few_contexts(monkeypatch):
         assert finding.estimate.value == pytest.approx(value, rel=1e-4)
         assert tuple(found.averages[name]) == AVERAGED
         torch.testing.assert_close(found.averages[name][1], risks[0][:, :2].double())
-    with pytest.raises(Refused, match="contexts=63: allowed are 64 and more"):
+    with pytest.raises(Refused, match="contexts=63: allowed are whole numbers from 64 on"):
         run(63, 1)

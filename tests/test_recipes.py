@@ -8,8 +8,8 @@ from icl.errors import Refused
 from icl.experiments import recipes
 from icl.experiments.comparison import Comparison
 from icl.experiments.measures import Profile, profiles
-from icl.experiments.models import ALONE, GRID, KINDS
-from icl.experiments.recipes import A2R, A3R, BASE, SINGLE, VARIED, measured, run, varied
+from icl.experiments.models import ALONE, BASE, GRID, KINDS, varied
+from icl.experiments.recipes import A2R, A3R, SINGLE, VARIED, measured, run
 from icl.heads import Importance
 from icl.predictors import excess_risk
 from icl.recipe import Recipe

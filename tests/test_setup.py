@@ -59,9 +59,9 @@ def test_the_figure_shows_every_entry_one_way_against_the_other():
 
 
 def test_what_does_not_fit_is_refused():
-    with pytest.raises(Refused, match="nonzero=5: allowed are 1 to features=4"):
+    with pytest.raises(Refused, match="nonzero=5: allowed are whole numbers from 1 to 4"):
         run(contexts=2, examples=8, features=4, nonzero=5, seed=0)
-    with pytest.raises(Refused, match="contexts=0: allowed are 1 and more"):
+    with pytest.raises(Refused, match="contexts=0: allowed are whole numbers from 1 on"):
         run(contexts=0, examples=8, features=4, nonzero=1, seed=0)
-    with pytest.raises(Refused, match="examples=3: allowed are features=4 and more"):
+    with pytest.raises(Refused, match="examples=3: allowed are whole numbers from 4 to 10000"):
         run(contexts=2, examples=3, features=4, nonzero=1, seed=0)

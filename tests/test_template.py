@@ -85,7 +85,7 @@ def test_another_seed_is_another_result_and_the_same_seed_is_the_same():
 
 
 def test_what_does_not_fit_is_refused():
-    with pytest.raises(Refused, match="contexts=1: allowed are 2 and more"):
+    with pytest.raises(Refused, match="contexts=1: allowed are whole numbers from 2 on"):
         run(contexts=1, repetitions=2, seed=0)
-    with pytest.raises(Refused, match="repetitions=1: allowed are 2 and more"):
+    with pytest.raises(Refused, match="repetitions=1: allowed are whole numbers from 2 to 1000"):
         run(contexts=2, repetitions=1, seed=0)

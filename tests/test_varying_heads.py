@@ -111,7 +111,7 @@ def test_a_model_is_judged_at_the_length_it_was_trained_for():
 
 
 def test_values_that_are_not_allowed_are_refused():
-    with pytest.raises(Refused, match="contexts=1: allowed are 2 and more"):
+    with pytest.raises(Refused, match="contexts=1: allowed are whole numbers from 2 on"):
         varying_heads.run(contexts=1, longest=256, seed=0)
-    with pytest.raises(Refused, match="longest=31: allowed are 32 and more"):
+    with pytest.raises(Refused, match="longest=31: allowed are whole numbers from 32 on"):
         varying_heads.run(contexts=2, longest=31, seed=0)

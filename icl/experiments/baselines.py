@@ -10,8 +10,8 @@ from torch import Tensor
 
 from icl import figures, tables
 from icl.claims import CHEN, Claim, Criterion, Judged, judge
-from icl.contexts import Contexts, draw
-from icl.errors import require
+from icl.contexts import NEXT_SEEDS, Contexts, check, draw
+from icl.errors import brief, require, whole
 from icl.estimators import ESTIMATORS, NAIVE
 from icl.experiments.comparison import Pair, advantage, better_naive
 from icl.intervals import estimate, over_seeds, trimmed
@@ -219,9 +219,9 @@ class Result(Judged):
 
 def run(contexts: int, repetitions: int, features: int, seed: int) -> Result:
     """Judge A7 in its settings; vary a task of so many features for the curves."""
-    require(contexts >= 2, f"contexts={contexts}: allowed are 2 and more")
-    require(repetitions >= 2, f"repetitions={repetitions}: allowed are 2 and more")
-    require(features in (8, 16), f"features={features}: allowed are 8 and 16")
+    check(contexts, seed)
+    whole("repetitions", repetitions, 2, NEXT_SEEDS)
+    require(features in (8, 16), f"features={brief(features)}: allowed are 8 and 16")
     seeds = range(seed, seed + repetitions)
     rivals = (*NAIVE, ALGORITHM, FIXED)
     found = {name: repeat(rivals, judged, contexts, seeds) for name, judged in SETTINGS.items()}

@@ -8,7 +8,7 @@ import torch
 
 from icl import figures
 from icl.claims import CHEN, Claim, judge
-from icl.errors import require
+from icl.contexts import check
 from icl.experiments.comparison import Comparison
 from icl.experiments.measures import (
     EVERY_HEAD,
@@ -132,7 +132,7 @@ def measured(models: dict[str, Transformer], on: Comparison) -> dict[str, Profil
 
 def run(contexts: int, seed: int) -> Result:
     """Measure risks on so many contexts of this seed, and importances on a quarter of them."""
-    require(contexts >= 2, f"contexts={contexts}: allowed are 2 and more")
+    check(contexts, seed)
     models = {model.name: model.model for model in trained(PLANS).values()}
     cells, settings = {}, {}
     for s, noise in product(SPARSITIES, NOISES):

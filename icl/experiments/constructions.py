@@ -17,14 +17,15 @@ import torch
 from torch import Tensor
 
 from icl import constructions, figures, tables
+from icl.architecture import Architecture
 from icl.claims import CHEN, Claim, Criterion, Judged, judge
-from icl.contexts import Contexts, draw, gram_moments
+from icl.contexts import Contexts, check, draw, gram_moments
 from icl.descent import GradientDescent, PreprocessedGD
-from icl.errors import require
+from icl.errors import real, require, whole
 from icl.intervals import over_seeds
 from icl.tasks import SparseLinear
 from icl.training import one_thread
-from icl.transformer import Architecture, LinearTransformer
+from icl.transformer import LinearTransformer
 from icl.words import ERROR
 
 PLANS = {}
@@ -58,12 +59,8 @@ CLAIMS = (A6,)
 
 
 def lower_bound(d: int, heads: int, d_head: int) -> float:
-    """What no `heads` heads can go below for Gaussian inputs with Σ = I, whatever the n.
-
-    Two features per head, or one where d_head = 1 leaves it a single output direction: proved
-    in the chapter.
-    """
-    return max(0.0, 1 - heads * min(d_head, 2) / d)
+    """What no `heads` heads can go below for Gaussian inputs with Σ = I, whatever the n."""
+    return 1 - constructions.most_readable(d, heads, d_head)
 
 
 def paired_error(task: SparseLinear, heads: int) -> float:
@@ -74,6 +71,7 @@ def paired_error(task: SparseLinear, heads: int) -> float:
     """
     require(task.covariance == (), "covariance: the paired heads are derived for Σ = I")
     d = task.d
+    whole("heads", heads, 1, d)
     _, covariance = gram_moments(task)
     # Variances of r̂_1, of S_21 where there are two features, and of Syy.
     c, off, yy = (covariance[i, j, i, j].item() for i, j in ((0, d), (0, min(1, d - 1)), (d, d)))
@@ -91,7 +89,8 @@ def best_layer(
     eliminated, because the best one cancels the mean. The layer writes to the slots z of
     `constructions`. The task's values must be `signs`, or `sphere` with s of 1 or 2.
     """
-    require(heads >= 1, f"heads={heads}: at least one head is needed")
+    whole("heads", heads)
+    whole("starts", starts)
     d, p = task.d, task.d + 1
     mean, covariance = gram_moments(task)
     covariance = covariance.reshape(p * p, p * p)
@@ -228,10 +227,11 @@ class Result(Judged):
 @one_thread()
 def run(features: int, steps: int, rate: float, contexts: int, starts: int, seed: int) -> Result:
     """Compare constructions with their algorithms, and search for first layers of fewer heads."""
-    for name, value in {"steps": steps, "contexts": contexts, "starts": starts}.items():
-        require(value >= 1, f"{name}={value}: allowed are 1 and more")
-    require(features >= 2, f"features={features}: allowed are 2 and more")
-    require(rate > 0, f"rate={rate}: allowed are values above 0")
+    whole("features", features, 2, 32)
+    whole("steps", steps, 1, 100)
+    real("rate", rate, "(0, inf)")
+    check(contexts, seed, 1)
+    whole("starts", starts, 1, 1000)
     seeds = range(seed, seed + 5)
     mixing = np.random.default_rng(0).standard_normal((features, features))
     full = 0.5 * np.eye(features) + mixing @ mixing.T / features

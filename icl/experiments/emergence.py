@@ -10,7 +10,7 @@ from torch import Tensor
 from icl import figures, tables
 from icl.checkpoints import Checkpoint
 from icl.claims import AFTER_CHEN, Claim, Criterion, Judged, judge
-from icl.errors import require
+from icl.contexts import check
 from icl.experiments.comparison import Comparison
 from icl.experiments.measures import MORE_EVEN, ONE_HEAD, Likeness, likeness, rivals
 from icl.experiments.models import PRACTICAL, trained, watched
@@ -201,7 +201,7 @@ def run(contexts: int, seed: int) -> Result:
     Token by token that would take minutes, so models that need tokens are shown on fewer contexts,
     and not judged.
     """
-    require(contexts >= 2, f"contexts={contexts}: allowed are 2 and more")
+    check(contexts, seed)
     courses, judged = {}, {}
     for name, model in zip(WATCHED, trained(PLANS).values(), strict=True):
         linear = model.config.architecture.collapses

@@ -9,8 +9,7 @@ from torch import Tensor
 from icl import figures, tables
 from icl.checkpoints import Checkpoint
 from icl.claims import OURS, Claim, Criterion, Judged, judge
-from icl.contexts import Contexts, draw
-from icl.errors import require
+from icl.contexts import Contexts, check, draw
 from icl.experiments.comparison import REFERENCES, WALKS, Comparison, algorithm
 from icl.experiments.models import BY_HEADS, EQUAL, WORKHORSE, trained
 from icl.intervals import estimate, reduction, trimmed
@@ -177,7 +176,7 @@ def describe(model: Checkpoint, found: Iteration, contexts: Contexts) -> Descrip
 @one_thread()
 def run(contexts: int, seed: int) -> Result:
     """Describe networks on so many contexts of this seed."""
-    require(contexts >= 20, f"contexts={contexts}: allowed are 20 and more")
+    check(contexts, seed, 20)
     on, fitting = Comparison.on(WORKHORSE, contexts, seed), draw(WORKHORSE, FITTED, "tune", 1)
     descriptions, iterations, risks = {}, {}, {}
     for model in trained(PLANS).values():

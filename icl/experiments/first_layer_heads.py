@@ -12,8 +12,7 @@ from icl import figures, tables
 from icl.checkpoints import Checkpoint
 from icl.claims import AFTER_CHEN, Claim, Criterion, Judged, judge
 from icl.constructions import most_readable
-from icl.contexts import Contexts, draw
-from icl.errors import require
+from icl.contexts import Contexts, check, draw
 from icl.experiments.comparison import TAIL, Comparison
 from icl.experiments.models import Filed, filed, named, sparse, trained_families
 from icl.intervals import Estimate, estimate, number, over_contexts, over_seeds, reduction
@@ -213,7 +212,7 @@ def judged(models: dict[int, Checkpoint], contexts: int, seed: int) -> Family:
 
 def run(contexts: int, seed: int) -> Result:
     """Measure risks on so many contexts of this seed, and read-outs on a quarter of them."""
-    require(contexts >= 2, f"contexts={contexts}: allowed are 2 and more")
+    check(contexts, seed)
     families = {
         setting: judged(models, contexts, seed)
         for setting, models in trained_families(FAMILIES).items()

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from icl import figures, tables
 from icl.checkpoints import Checkpoint
-from icl.errors import require
+from icl.contexts import check
 from icl.estimators import ESTIMATORS
 from icl.experiments.comparison import Comparison, gain
 from icl.experiments.models import BY_HEADS, EQUAL, WORKHORSE, trained_families
@@ -105,7 +105,7 @@ class Result:
 
 def run(contexts: int, seed: int) -> Result:
     """Compare models and algorithms on so many evaluation contexts of this seed."""
-    require(contexts >= 2, f"contexts={contexts}: allowed are 2 and more")
+    check(contexts, seed)
     comparison = Comparison.on(WORKHORSE, contexts, seed)
     families = trained_families(FAMILIES)
     models = {x.name: x for family in families.values() for x in family.values()}

@@ -9,7 +9,8 @@ from torch import Tensor
 from icl import tables
 from icl.checkpoints import Checkpoint
 from icl.claims import CHEN, Claim, Judged, judge
-from icl.errors import require
+from icl.contexts import check
+from icl.errors import whole
 from icl.experiments.comparison import Comparison, standings
 from icl.experiments.measures import (
     EVERY_HEAD,
@@ -112,8 +113,8 @@ def run(contexts: int, examples: int, seed: int) -> Result:
 
     They have so many examples or, with 0, as many as a model was trained on.
     """
-    require(contexts >= 2, f"contexts={contexts}: allowed are 2 and more")
-    require(examples >= 0, f"examples={examples}: allowed are 0 (as trained) and more")
+    check(contexts, seed)
+    whole("examples", examples, 0)
     models = {model.label: model for model in trained(PLANS).values()}
     tasks = {m.config.task for m in models.values()}
     on = {t: Comparison.on(replace(t, n=examples or t.n), contexts, seed) for t in tasks}

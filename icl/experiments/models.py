@@ -6,12 +6,13 @@ from typing import TypeVar
 
 import numpy as np
 
-from icl.checkpoints import Checkpoint, load
+from icl.architecture import Architecture
+from icl.checkpoints import Checkpoint
 from icl.configuration import Configuration, Plan
 from icl.errors import require
+from icl.files import load
 from icl.recipe import USUAL
 from icl.tasks import SparseLinear, Task
-from icl.transformer import Architecture
 
 # Files whose models are repeated over more than five seeds: where five left a setting undecided in
 # which they are judged they have ten, and where ten did, twenty. What is undecided then stays so.
@@ -158,6 +159,32 @@ GRID = {
     for s, noise in product(SPARSITIES, NOISES)
     for kind in KINDS
 }
+
+
+# The sparsest task, on which no first-layer head can be spared; one setting at a time is changed.
+BASE = GRID[1, 0.5, "8-8-8"][1].config
+
+
+def varied(*heads: int, **changes) -> Plan:
+    """The base with other heads, or with changed settings of its task and its recipe."""
+    known = vars(BASE.task) | vars(BASE.recipe)
+    require(changes.keys() <= known.keys(), f"{[*changes]}: allowed are {', '.join(known)}")
+    task, recipe = (
+        replace(part, **{name: x for name, x in changes.items() if name in vars(part)})
+        for part in (BASE.task, BASE.recipe)
+    )
+    model = Architecture(task.d, heads or BASE.architecture.heads, task.d + 1, 4 * task.d)
+    return Plan(Configuration(task, model, recipe))
+
+
+def sized(d: int, kind: str) -> Filed:
+    """A model for 64 examples of so many features."""
+    heads = KINDS[kind][0]
+    size = f"d{d}" if d != BASE.task.d else "n64"
+    return filed(f"s1-noise0.5-{''.join(map(str, heads))}-{size}", varied(*heads, d=d, n=64))
+
+
+SIZES = {kind: {d: sized(d, kind) for d in (4, 8, 12, 16)} for kind in ("8-8-8", ALONE)}
 
 
 def watched(s: int, noise: float, kind: str) -> Filed:

@@ -6,8 +6,7 @@ import pandas as pd
 
 from icl import figures, tables
 from icl.claims import MAHANKALI, Claim, Judged, judge
-from icl.contexts import draw
-from icl.errors import require
+from icl.contexts import check, draw
 from icl.experiments.comparison import AT_OPTIMUM, LEAST_RISK, Layer, rates
 from icl.experiments.models import single_layer, trained
 from icl.intervals import over_seeds
@@ -95,7 +94,7 @@ def has_linear_part(layer: Layer) -> bool:
 
 def run(contexts: int, seed: int) -> Result:
     """Judge the layers by so many evaluation contexts of this seed."""
-    require(contexts >= 2, f"contexts={contexts}: allowed are 2 and more")
+    check(contexts, seed)
     layers = {}
     for found in trained(PLANS).values():
         task = found.config.task

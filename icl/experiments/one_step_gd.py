@@ -10,17 +10,18 @@ from scipy import optimize
 from torch import Tensor
 
 from icl import figures, one_layer, tables
+from icl.architecture import QUERIES
 from icl.claims import MAHANKALI, Claim, Judged, judge
-from icl.contexts import draw
-from icl.errors import Failed, require
+from icl.contexts import check, draw
+from icl.errors import Failed, real, whole
 from icl.estimators import ESTIMATORS
 from icl.experiments.comparison import AT_OPTIMUM, LEAST_RISK, Layer, Path, rates, watch
 from icl.experiments.models import DENSE, single_layer, trained
 from icl.intervals import estimate, over_seeds
 from icl.one_layer import distance, moments, one_step_risk, optimal_one_step
 from icl.predictors import excess_risk
+from icl.recipe import MOST_STEPS
 from icl.tasks import SparseLinear, Task
-from icl.transformer import QUERIES
 
 LINEAR = {
     f"lsa-d{task.d}-n{task.n}-noise{task.noise:g}": single_layer(task)
@@ -193,8 +194,11 @@ def run(features: int, examples: int, noise: float, steps: int, contexts: int, s
 
     Risks are averaged over so many evaluation contexts of this seed.
     """
-    require(contexts >= 16, f"contexts={contexts}: allowed are 16 and more")
-    require(steps >= 100, f"steps={steps}: allowed are 100 and more")
+    check(contexts, seed, 16)
+    whole("features", features, 1, 64)
+    whole("examples", examples)
+    real("noise", noise, "[0, inf)")
+    whole("steps", steps, 100, MOST_STEPS)
     task = replace(DENSE, d=features, s=features, n=examples, noise=noise)
     layers = {
         layer.label: (layer.model, draw(layer.config.task, contexts, "evaluate", seed))

@@ -7,12 +7,12 @@ import pandas as pd
 from torch import Tensor
 
 from icl import figures, tables
-from icl.checkpoints import Checkpoint, join, load
+from icl.checkpoints import Checkpoint, join
 from icl.claims import CHEN, Claim, Criterion, Judged, judge
-from icl.contexts import draw
-from icl.errors import require
+from icl.contexts import check, draw
 from icl.estimators import Zero
 from icl.experiments.models import EQUAL, FULL, GRID, PRACTICAL, SINGLE_HEAD, trained
+from icl.files import load
 from icl.heads import importance, mask, most_important
 from icl.intervals import estimate, reduction
 from icl.predictors import excess_risk
@@ -129,7 +129,7 @@ class Result(Judged):
 
 def run(contexts: int, seed: int) -> Result:
     """Probe all models on so many evaluation contexts of this seed."""
-    require(contexts >= 2, f"contexts={contexts}: allowed are 2 and more")
+    check(contexts, seed)
     models = trained({name: plan for name, plan in PLANS.items() if name not in MORE.values()})
     models |= {name: join(models[name], load(more)) for name, more in MORE.items()}
     pruned = {whole: prunings(models[whole]) for whole, *_ in SETTINGS.values()}

@@ -2,14 +2,14 @@
 
 from dataclasses import replace
 
+from icl.architecture import Architecture
 from icl.claims import CHEN, Claim, judge
 from icl.configuration import Configuration, Plan
-from icl.errors import require
+from icl.contexts import check
 from icl.experiments.comparison import Comparison
 from icl.experiments.measures import FIRST_LAYER, LATER_LAYERS, Profiled, profiles
 from icl.experiments.models import PRACTICAL, SPARSEST, filed, trained
 from icl.recipe import USUAL
-from icl.transformer import Architecture
 
 QUERIES = 8  # per context
 USED = USUAL["practical"]
@@ -62,7 +62,7 @@ CLAIMS = (A2P, A3P)
 
 def run(contexts: int, seed: int) -> Profiled:
     """Measure risks on so many contexts of this seed, and importances on a quarter of them."""
-    require(contexts >= 2, f"contexts={contexts}: allowed are 2 and more")
+    check(contexts, seed)
     models = {model.name: model.model for model in trained(PLANS).values()}
     on = Comparison.on(SPARSEST, contexts, seed, QUERIES)
     many = {what: models[name] for what, (name, _) in VARIED.items()}

@@ -7,8 +7,7 @@ import pandas as pd
 from icl import figures, tables
 from icl.checkpoints import Checkpoint
 from icl.claims import CHEN, Claim, Criterion, Judged, judge
-from icl.contexts import draw
-from icl.errors import require
+from icl.contexts import check, draw
 from icl.experiments.comparison import Comparison, Pair, advantage, standings
 from icl.experiments.measures import (
     EVERY_HEAD,
@@ -146,7 +145,7 @@ def run(contexts: int, seed: int) -> Result:
 
     What answers imply is shown for an eighth of them, and other lengths for a sixteenth.
     """
-    require(contexts >= 32, f"contexts={contexts}: allowed are 32 and more")
+    check(contexts, seed, 32)
     shipped = {model.name: model for model in trained(PLANS).values()}
     models = {NAMES[name]: model for name, model in shipped.items()}
     comparison = Comparison.on(SPARSEST, contexts, seed, QUERIES)

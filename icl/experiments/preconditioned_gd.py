@@ -10,12 +10,13 @@ from torch import Tensor
 
 from icl import figures, one_layer, tables
 from icl.claims import MAHANKALI, Claim, Criterion, Judged, judge
-from icl.contexts import Contexts, draw
-from icl.errors import require
+from icl.contexts import Contexts, check, draw
+from icl.errors import real, whole
 from icl.experiments.comparison import AT_OPTIMUM, Layer, Path, watch
 from icl.experiments.models import single_layer
 from icl.intervals import over_seeds
 from icl.one_layer import cosine, distance, optimal_one_step
+from icl.recipe import MOST_STEPS
 from icl.tasks import SparseLinear
 from icl.words import POWER
 
@@ -140,10 +141,12 @@ def run(
     The largest variance of the features is `spread` times the smallest; the seed draws the
     directions, and the contexts that risks are averaged over.
     """
-    require(features >= 2, f"features={features}: allowed are 2 and more")
-    require(1 < spread < 1e4, f"spread={spread}: allowed are values above 1 and below 10000")
-    require(steps >= 100, f"steps={steps}: allowed are 100 and more")
-    require(contexts >= 2, f"contexts={contexts}: allowed are 2 and more")
+    whole("features", features, 2, 64)
+    whole("examples", examples)
+    real("noise", noise, "[0, inf)")
+    real("spread", spread, "(1, 10000)")
+    whole("steps", steps, 100, MOST_STEPS)
+    check(contexts, seed)
     sigma, other = matrices(features, spread, seed)
     priors = {"Ω = Σ⁻¹": np.linalg.inv(sigma), "Ω = I": np.eye(features), "another Ω": other}
     pairs = {}

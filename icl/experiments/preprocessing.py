@@ -9,7 +9,7 @@ from torch import Tensor
 from icl import figures, tables
 from icl.checkpoints import Checkpoint
 from icl.claims import AFTER_CHEN, Claim, Criterion, Judged, judge
-from icl.errors import require
+from icl.contexts import check
 from icl.experiments.comparison import TAIL, Comparison
 from icl.experiments.models import FULL, SINGLE_HEAD, flagship, trained, workhorse
 from icl.intervals import estimate, number, over_seeds, reduction
@@ -124,7 +124,7 @@ class Result(Judged):
 
 def run(contexts: int, seed: int) -> Result:
     """Compare all models on so many evaluation contexts of this seed."""
-    require(contexts >= 2, f"contexts={contexts}: allowed are 2 and more")
+    check(contexts, seed)
     models = trained(PLANS)
     tasks = {model.config.task for model in models.values()}
     on = {task: Comparison.on(task, contexts, seed) for task in tasks}

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from icl import figures, tables
 from icl.claims import CHEN, Claim, Criterion, Judged, judge
-from icl.contexts import Contexts, draw
+from icl.contexts import Contexts, check, draw
 from icl.descent import PreprocessedGD
 from icl.errors import require
 from icl.experiments.comparison import PLAIN, PREPROCESSED, REFERENCES, WALKS, algorithm
@@ -216,7 +216,7 @@ class Result(Judged):
 
 def run(contexts: int, seed: int) -> Result:
     """Probe all models on so many evaluation contexts of this seed."""
-    require(contexts >= 2, f"contexts={contexts}: allowed are 2 and more")
+    check(contexts, seed)
     studies, own = {}, {}
     models = trained(PLANS).values()
     for found in models:

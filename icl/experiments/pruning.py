@@ -12,8 +12,7 @@ from icl import figures, tables
 from icl.checkpoints import Checkpoint
 from icl.claims import CHEN, Claim, Criterion, Judged, judge
 from icl.configuration import Configuration, Plan, Start
-from icl.contexts import Contexts
-from icl.errors import require
+from icl.contexts import Contexts, check
 from icl.experiments.comparison import TAIL, Comparison
 from icl.experiments.models import FULL, SINGLE_HEAD, trained
 from icl.heads import mask, rises
@@ -188,7 +187,7 @@ class Result(Judged):
 
 def run(contexts: int, seed: int) -> Result:
     """Prune all models and measure them on so many evaluation contexts of this seed."""
-    require(contexts >= 2, f"contexts={contexts}: allowed are 2 and more")
+    check(contexts, seed)
     models = trained(PLANS)
     tasks = {models[name].config.task for name in PAIRS}
     on = {task: Comparison.on(task, contexts, seed) for task in tasks}

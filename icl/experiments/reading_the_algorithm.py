@@ -9,8 +9,7 @@ from torch import Tensor
 from icl import figures, tables
 from icl.checkpoints import Checkpoint
 from icl.claims import OURS, Claim, Criterion, Judged, judge
-from icl.contexts import Contexts, draw
-from icl.errors import require
+from icl.contexts import Contexts, check, draw
 from icl.experiments.comparison import Comparison
 from icl.experiments.models import BY_HEADS, EQUAL, WORKHORSE, trained
 from icl.intervals import estimate, over_contexts, over_seeds, trimmed
@@ -232,7 +231,7 @@ def run(contexts: int, seed: int) -> Result:
     Averages over eight permutations are judged on a quarter of the contexts, and those over up to
     128 shown on a 32nd of them.
     """
-    require(contexts >= 64, f"contexts={contexts}: allowed are 64 and more")
+    check(contexts, seed, 64)
     models = trained(PLANS)
     on = Comparison.on(WORKHORSE, contexts, seed)
     fitting = draw(WORKHORSE, FITTING, "tune", 1)  # baselines are tuned on seed 0

@@ -1,10 +1,9 @@
 """Do heads divide the work if a model is trained differently? Contexts, sizes and recipes."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from icl.claims import CHEN, Claim, judge
-from icl.configuration import Configuration, Plan
-from icl.errors import require
+from icl.contexts import check
 from icl.experiments.comparison import Comparison
 from icl.experiments.measures import (
     FIRST_LAYER,
@@ -14,43 +13,26 @@ from icl.experiments.measures import (
     later,
     profiles,
 )
-from icl.experiments.models import ALONE, GRID, MEMBERS, filed, trained
+from icl.experiments.models import ALONE, GRID, MEMBERS, SIZES, filed, trained, varied
 from icl.intervals import estimate
 from icl.recipe import USUAL
-from icl.transformer import Architecture, Transformer
+from icl.transformer import Transformer
 from icl.words import percent
 
-# The sparsest task, on which no first-layer head can be spared; one setting at a time is changed.
-BASE = GRID[1, 0.5, "8-8-8"][1].config
-
-
-def varied(*heads: int, **changes) -> Plan:
-    """The base with other heads, or with changed settings of its task and its recipe."""
-    known = vars(BASE.task) | vars(BASE.recipe)
-    require(changes.keys() <= known.keys(), f"{[*changes]}: allowed are {', '.join(known)}")
-    task, recipe = (
-        replace(part, **{name: x for name, x in changes.items() if name in vars(part)})
-        for part in (BASE.task, BASE.recipe)
-    )
-    model = Architecture(task.d, heads or BASE.architecture.heads, task.d + 1, 4 * task.d)
-    return Plan(Configuration(task, model, recipe))
-
-
 # By what is varied: the file, and the plan.
-LARGER = {"d": 16, "n": 64}
 SGD = {"optimiser": "sgd", "lr": USUAL["sgd"].lr, "init_scale": USUAL["sgd"].init_scale}
 VARIED = {
     "as in the grid": GRID[1, 0.5, "8-8-8"],
     "16 examples": ("s1-noise0.5-888-n16", varied(n=16)),
-    "64 examples": ("s1-noise0.5-888-n64", varied(n=64)),
+    "64 examples": SIZES["8-8-8"][8],
     "16 to 48 examples": ("s1-noise0.5-888-lengths", varied(lengths=(16, 48))),
     "Gaussian weight": MEMBERS["Gaussian"][1],
     "2 layers": ("s1-noise0.5-88", varied(8, 8)),
     "5 layers": filed("s1-noise0.5-88888", varied(8, 8, 8, 8, 8)),
-    "16 features, 64 examples": filed("s1-noise0.5-888-d16", varied(**LARGER)),
+    "16 features, 64 examples": SIZES["8-8-8"][16],
     "16 features, 64 examples, decay": filed(
         "s1-noise0.5-888-d16-decay0.0001",
-        varied(**LARGER, weight_decay=1e-4),
+        varied(d=16, n=64, weight_decay=1e-4),
     ),
     "1,500 steps": ("s1-noise0.5-888-1500", varied(steps=1_500)),
     "24,000 steps": ("s1-noise0.5-888-24000", varied(steps=24_000)),
@@ -71,9 +53,9 @@ SINGLE = dict(
     [
         GRID[1, 0.5, ALONE],
         ("s1-noise0.5-111-n16", varied(1, 1, 1, n=16)),
-        ("s1-noise0.5-111-n64", varied(1, 1, 1, n=64)),
+        SIZES[ALONE][8],
         ("s1-noise0.5-111-gaussian", varied(1, 1, 1, values="gaussian")),
-        ("s1-noise0.5-111-d16", varied(1, 1, 1, **LARGER)),
+        SIZES[ALONE][16],
     ]
 )
 PLANS = dict(VARIED.values()) | SINGLE
@@ -121,7 +103,7 @@ def measured(models: dict[str, Transformer], contexts: int, seed: int) -> dict[s
 
 def run(contexts: int, seed: int) -> Result:
     """Measure risks on so many contexts of this seed, and importances on a quarter of them."""
-    require(contexts >= 2, f"contexts={contexts}: allowed are 2 and more")
+    check(contexts, seed)
     models = {model.name: model.model for model in trained(PLANS).values()}
     found = measured(models, contexts, seed)
     return Result(judge(CLAIMS, found, shared=True), found)

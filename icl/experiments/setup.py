@@ -6,10 +6,11 @@ import torch
 from torch import Tensor
 
 from icl import figures, tables
-from icl.contexts import draw
-from icl.errors import Failed, require
+from icl.architecture import Architecture
+from icl.contexts import check, draw
+from icl.errors import Failed, whole
 from icl.tasks import SparseLinear
-from icl.transformer import Architecture, build
+from icl.transformer import build
 
 PLANS, CLAIMS = {}, ()
 
@@ -56,11 +57,10 @@ class Result:
 
 def run(contexts: int, examples: int, features: int, nonzero: int, seed: int) -> Result:
     """Let a random model of three layers answer four queries in each of so many contexts."""
-    require(contexts >= 1, f"contexts={contexts}: allowed are 1 and more")
-    require(features >= 1, f"features={features}: allowed are 1 and more")
-    require(1 <= nonzero <= features, f"nonzero={nonzero}: allowed are 1 to features={features}")
-    enough = f"examples={examples}: allowed are features={features} and more, to draw G directly"
-    require(examples >= features, enough)
+    check(contexts, seed, 1)
+    whole("features", features, 1, 64)
+    whole("nonzero", nonzero, 1, features)
+    whole("examples", examples, features, 10_000)  # with fewer, G is not drawn directly
     task = SparseLinear(d=features, s=nonzero, n=examples, values="sphere")
     batch = draw(task, contexts, "evaluate", seed, queries=4)
     config = Architecture(features, heads=(3, 1, 4), d_head=features + 1, d_model=3 * features)

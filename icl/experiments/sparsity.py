@@ -10,7 +10,7 @@ from torch import Tensor
 from icl import figures, tables
 from icl.checkpoints import Checkpoint
 from icl.claims import AFTER_CHEN, Claim, Criterion, Judged, judge
-from icl.errors import require
+from icl.contexts import check
 from icl.estimators import ESTIMATORS
 from icl.experiments.comparison import Comparison, Pair, advantage
 from icl.experiments.measures import later, rise
@@ -162,7 +162,7 @@ def measured(models: dict[int, Checkpoint], contexts: int, seed: int) -> Family:
 
 def run(contexts: int, seed: int) -> Result:
     """Measure risks on so many contexts of every task, importances on a quarter of them."""
-    require(contexts >= 2, f"contexts={contexts}: allowed are 2 and more")
+    check(contexts, seed)
     families = {
         kind: measured(models, contexts, seed) for kind, models in trained_families(MEMBERS).items()
     }

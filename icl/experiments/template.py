@@ -8,8 +8,8 @@ from torch import Tensor
 
 from icl import figures, tables
 from icl.claims import OURS, Claim, Criterion, Judged, judge
-from icl.contexts import Contexts, draw
-from icl.errors import require
+from icl.contexts import NEXT_SEEDS, Contexts, check, draw
+from icl.errors import whole
 from icl.estimators import ESTIMATORS, OLS
 from icl.intervals import estimate, reduction
 from icl.predictors import LinearPredictor, excess_risk
@@ -96,8 +96,8 @@ def measure(task: Task, contexts: int, seeds: range) -> dict[str, Tensor]:
 
 def run(contexts: int, repetitions: int, seed: int) -> Result:
     """Compare the contenders on every task, on so many contexts in every repetition."""
-    require(contexts >= 2, f"contexts={contexts}: allowed are 2 and more")
-    require(repetitions >= 2, f"repetitions={repetitions}: allowed are 2 and more")
+    check(contexts, seed)
+    whole("repetitions", repetitions, 2, NEXT_SEEDS)
     seeds = range(seed, seed + repetitions)
     risks = {setting: measure(task, contexts, seeds) for setting, task in SETTINGS.items()}
     return Result(judge(CLAIMS, risks), risks)

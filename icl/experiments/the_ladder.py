@@ -10,7 +10,7 @@ from torch import Tensor
 from icl import figures, tables
 from icl.checkpoints import Checkpoint
 from icl.claims import AFTER_CHEN, OURS, Claim, Criterion, Judged, judge
-from icl.errors import require
+from icl.contexts import check
 from icl.estimators import ESTIMATORS
 from icl.experiments.comparison import Comparison, Pair
 from icl.experiments.models import (
@@ -216,7 +216,7 @@ def ladder(task: SparseLinear) -> dict[str, LinearPredictor]:
 @one_thread()
 def run(contexts: int, seed: int) -> Result:
     """Compare polynomials, estimators and networks on so many evaluation contexts of this seed."""
-    require(contexts >= 2, f"contexts={contexts}: allowed are 2 and more")
+    check(contexts, seed)
     by_s: dict[str, dict[int, dict[str, Tensor]]] = {}
     for noise in (0.5, 1.0):
         for s in EVERY_S:

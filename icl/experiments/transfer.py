@@ -9,8 +9,7 @@ from torch import Tensor
 from icl import figures, tables
 from icl.checkpoints import Checkpoint
 from icl.claims import AFTER_CHEN, Claim, Criterion, Judged, judge
-from icl.contexts import draw
-from icl.errors import require
+from icl.contexts import check, draw
 from icl.estimators import ESTIMATORS
 from icl.experiments.comparison import Pair, advantage
 from icl.experiments.models import MEMBERS, trained_families
@@ -168,7 +167,7 @@ def tested(models: dict[int, Checkpoint], contexts: int, seed: int) -> Family:
 
 def run(contexts: int, seed: int) -> Result:
     """Measure on so many contexts of every task; on a quarter where nothing is judged."""
-    require(contexts >= 2, f"contexts={contexts}: allowed are 2 and more")
+    check(contexts, seed)
     families = {
         kind: tested(models, contexts, seed) for kind, models in trained_families(MEMBERS).items()
     }

@@ -10,7 +10,8 @@ from torch import Tensor
 from icl import figures, tables
 from icl.checkpoints import Checkpoint
 from icl.claims import AFTER_CHEN, CHEN, Claim, Criterion, Judged, judge
-from icl.errors import require
+from icl.contexts import check
+from icl.errors import whole
 from icl.experiments.comparison import BASELINES, Comparison, advantage, gain, standings
 from icl.experiments.models import (
     BY_HEADS,
@@ -204,8 +205,8 @@ class Result(Judged):
 
 def run(contexts: int, longest: int, seed: int) -> Result:
     """Evaluate all models on so many contexts of this seed, of at most `longest` examples."""
-    require(contexts >= 2, f"contexts={contexts}: allowed are 2 and more")
-    require(longest >= 32, f"longest={longest}: allowed are 32 and more")
+    check(contexts, seed)
+    whole("longest", longest, WORKHORSE.n)
     models = trained(PLANS)
     lengths = tuple(n for n in LENGTHS if n <= longest)
     equal = {name for names in EQUALLY.values() for name in names.values()}

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from icl import figures, tables
+from icl.architecture import Architecture
 from icl.checkpoints import Checkpoint
 from icl.claims import AFTER_CHEN, Claim, Criterion, Judged, judge
 from icl.configuration import Configuration, Plan, Split
-from icl.contexts import draw
+from icl.contexts import check, draw
 from icl.costs import effective, head_costs, head_norms, leading, merge, merging_law
-from icl.errors import require
 from icl.experiments.comparison import Comparison
 from icl.experiments.models import DECAYED, DENSE, EQUAL, FULL, SPARSEST, filed, trained, workhorse
 from icl.heads import Importance, importance, least_first
@@ -23,7 +23,7 @@ from icl.predictors import excess_risk
 from icl.recipe import USUAL
 from icl.starts import split
 from icl.training import one_thread
-from icl.transformer import Architecture, Transformer
+from icl.transformer import Transformer
 from icl.words import PERCENT
 
 DECAYS = (0.0, 1e-4, 1e-3, 3e-3, 1e-2, 3e-2)
@@ -233,7 +233,7 @@ def by_decay(start: str) -> dict[float, str]:
 @one_thread()
 def run(contexts: int, seed: int) -> Result:
     """Costs; risks on so many contexts of this seed, importances on a quarter of them."""
-    require(contexts >= 8, f"contexts={contexts}: allowed are 8 and more")
+    check(contexts, seed, 8)
     models = trained(PLANS)
     starts, risks, importances, measured = {}, {}, {}, {}
     for start, (task, *_) in STARTS.items():

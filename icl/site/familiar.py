@@ -5,10 +5,11 @@ from pathlib import Path
 
 import icl
 from icl.bayes import PosteriorMean
-from icl.checkpoints import TRAINED, Checkpoint, load
+from icl.checkpoints import Checkpoint
 from icl.contexts import Contexts, draw
 from icl.estimators import tuned_ridge
 from icl.experiments import experiments
+from icl.files import TRAINED, load
 from icl.intervals import estimate
 from icl.predictors import excess_risk
 from icl.recipe import OPTIMISERS, USUAL

@@ -7,11 +7,12 @@ from time import gmtime, strftime
 
 import yaml
 
-from icl.checkpoints import Checkpoint, catalogue, load
+from icl.architecture import QUERIES
+from icl.checkpoints import Checkpoint
+from icl.files import catalogue, load
 from icl.site.digests import STACK
 from icl.site.scorecard import place
 from icl.tables import Text, ranged, table
-from icl.transformer import QUERIES
 
 EMPTY = {"covariance": "identity", "prior": "none", "lengths": "the task's n"}  # what () means
 LOSS = {True: "closed form", False: f"mean over {QUERIES} queries"}

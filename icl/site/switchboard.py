@@ -7,9 +7,10 @@ Chen et al. (2024) report, in minutes.
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from icl.checkpoints import Checkpoint, catalogue, load
+from icl.checkpoints import Checkpoint
 from icl.contexts import Contexts, draw
 from icl.estimators import ESTIMATORS
+from icl.files import catalogue, load
 from icl.heads import Importance, Kept, importance, least_first, mask, most_important, random_heads
 from icl.intervals import trimmed
 from icl.predictors import LinearPredictor, excess_risk

@@ -1,0 +1,115 @@
+"""Checkpoints as files: safetensors with their whole provenance, refused where anything is off."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from icl.checkpoints import RECORDED, Checkpoint, with_weights
+from icl.configuration import Configuration
+from icl.errors import Refused, choose, require
+from icl.training import packed, unpacked, write_atomically
+
+TRAINED = Path(__file__).parent / "trained"
+FORMAT = "icl-checkpoint-3"
+WEIGHTS = (torch.float16, torch.float32)
+
+
+def save(checkpoint: Checkpoint, path: Path) -> None:
+    """Write a checkpoint, whole or not at all."""
+    weights = checkpoint.model.state_dict()
+    tensors = {f"model.{k}": _short(v).contiguous() for k, v in weights.items()}
+    tensors |= packed(checkpoint.snapshots)
+    for name in RECORDED:
+        tensors[name] = getattr(checkpoint, name).contiguous()
+    about = {
+        "format": FORMAT,
+        "config": json.dumps(checkpoint.config.to_dict()),
+        "hash": checkpoint.config.hash,
+        "seeds": json.dumps(checkpoint.seeds),
+        "seconds": repr(checkpoint.seconds),
+        "versions": json.dumps(checkpoint.versions),
+    }
+    about["digest"] = _digest(tensors, about)
+    write_atomically(path, lambda temporary: save_file(tensors, temporary, about))
+
+
+def _short(weights: Tensor) -> Tensor:
+    """The same numbers in half precision, where nothing of them is lost."""
+    half = weights.half()
+    return half if torch.equal(half.to(weights), weights) else weights
+
+
+def catalogue() -> list[str]:
+    """Names of the trained models that ship with the package."""
+    return sorted(path.stem for path in TRAINED.glob("*.safetensors"))
+
+
+def load(name: str | Path) -> Checkpoint:
+    """Load a shipped model by name, or a checkpoint file by its path.
+
+    >>> load("workhorse-3").model.config.heads
+    (8, 8, 8)
+    """
+    path = Path(name)
+    if path.suffix != ".safetensors":
+        path = TRAINED / f"{choose('model', str(name), catalogue())}.safetensors"
+    require(path.is_file(), f"{path}: no such file; `icl list` names the models that ship")
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = file.metadata() or {}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise Refused(f"{path}: damaged, or not a safetensors file ({error})") from None
+    require(
+        about.get("format") == FORMAT,
+        f"{path}: not a checkpoint of this library (format {about.get('format')!r}; "
+        f"allowed is {FORMAT!r})",
+    )
+    given = about.pop("digest", None)
+    require(given == _digest(tensors, about), f"{path}: damaged (its digest differs)")
+    try:
+        return _read(path.stem, about, tensors)
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise Refused(f"{path}: its metadata and tensors do not fit together ({reason})") from None
+
+
+def _read(name: str, about: dict[str, str], tensors: dict[str, Tensor]) -> Checkpoint:
+    """A checkpoint from the parts of a file."""
+    config = Configuration.from_dict(json.loads(about["config"]))
+    require(about["hash"] == config.hash, "its configuration does not match its hash")
+    seeds = tuple(json.loads(about["seeds"]))
+    for what, tensor in tensors.items():
+        require(
+            tensor.dtype in ((RECORDED[what],) if what in RECORDED else WEIGHTS),
+            f"{what} of {tensor.dtype}: not allowed",
+        )
+    weights = {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
+    snapshots = unpacked(tensors)
+    known = {f"model.{k}" for k in weights} | packed(snapshots).keys() | set(RECORDED)
+    require(tensors.keys() == known, f"tensors {sorted(tensors.keys() ^ known)}: not allowed")
+    return Checkpoint(
+        name=name,
+        model=with_weights(config, seeds, weights),
+        config=config,
+        seeds=seeds,
+        **{what: tensors[what] for what in RECORDED},
+        seconds=json.loads(about["seconds"]),
+        versions=json.loads(about["versions"]),
+        snapshots=snapshots,
+    )
+
+
+def _digest(tensors: dict[str, Tensor], about: dict[str, str]) -> str:
+    """SHA-256 over the metadata and over names, shapes and bytes of all tensors."""
+    total = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().contiguous()
+        total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        total.update(tensor.numpy().tobytes())
+    return total.hexdigest()
