@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from icl.blocks import ATTENTION
-from icl.errors import choose, require, whole
+from icl.errors import brief, choose, require, several, whole
 
 INPUTS = ("raw", "preprocessed", "scaled")
 QUERIES = 16  # per context, for models whose query expectation has no closed form
@@ -29,7 +29,7 @@ class Architecture:
     mlp: bool = False
 
     def __post_init__(self):
-        object.__setattr__(self, "heads", tuple(self.heads))
+        object.__setattr__(self, "heads", several("heads", self.heads))
         choose("attention", self.attention, ATTENTION)
         choose("inputs", self.inputs, INPUTS)
         require(len(self.heads) > 0, "heads=(): allowed are the heads of one layer or more")
@@ -38,7 +38,8 @@ class Architecture:
         for name in ("d", "d_head", "d_model"):
             whole(name, getattr(self, name))
         for name in ("norm", "mlp"):
-            choose(name, getattr(self, name), (False, True))
+            value = getattr(self, name)
+            require(isinstance(value, bool), f"{name}={brief(value)}: allowed are True and False")
 
     @property
     def parameters(self) -> int:

@@ -65,12 +65,13 @@ class Checkpoint:
                 good and not found.isnan().any(),
                 f"{name} of {found.dtype} and shape {tuple(found.shape)}: {allowed}",
             )
-        final = _shapes(self.model.state_dict())
-        for step, weights in {steps: self.model.state_dict(), **self.snapshots}.items():
-            whole("step", step, 1, steps)
-            good = _shapes(weights) == final and all(x.isfinite().all() for x in weights.values())
-            allowed = "allowed are finite ones of the model's shapes"
-            require(good, f"weights after {step} steps: {allowed}")
+        for step in self.snapshots:
+            whole("snapshots", step, 1, steps)
+        final = self.model.state_dict()
+        for weights in (final, *self.snapshots.values()):
+            good = _shapes(weights) == _shapes(final)
+            good = good and all(x.isfinite().all() for x in weights.values())
+            require(good, "weights: allowed are finite ones, in snapshots of the model's shapes")
 
     def __repr__(self) -> str:
         low, high = self.risks.min(), self.risks.max()

@@ -8,6 +8,7 @@ import click
 from icl.errors import Failed, Refused, brief, choose, require, writable, writable_file
 
 WIDTH = 80  # characters of a line
+LONGEST = 600  # characters of a refusal
 MOST_SEEDS = 100  # that one call trains, or rechecks
 DIGITS = 19  # of a seed: fewer
 
@@ -218,6 +219,8 @@ def main() -> None:
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
         sys.exit(130)
+    if len(message) > LONGEST:
+        message = f"{message[: LONGEST // 2]} … {message[-LONGEST // 2 :]}"
     click.echo(f"icl: {message}", err=True)
     sys.exit(2)
 

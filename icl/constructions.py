@@ -15,6 +15,7 @@ from icl.contexts import Contexts
 from icl.costs import by_head
 from icl.descent import GradientDescent, PreprocessedGD
 from icl.errors import real, require, whole
+from icl.tasks import MOST_FEATURES
 from icl.transformer import LinearTransformer, build
 
 MOST_STEPS = 1000  # one layer each
@@ -34,8 +35,7 @@ def blank(config: Architecture, n_models: int = 1) -> LinearTransformer:
 
 def gradient_descent(d: int, steps: int, rate: float) -> LinearTransformer:
     """`steps` layers of one head: gradient steps on (1/2n) Σ (y_i − <u, x_i>)², from u = 0."""
-    whole("steps", steps, 1, MOST_STEPS)
-    real("rate", rate, "(-inf, inf)")
+    _check(d, steps, rate)
     model = blank(Architecture(d, (1,) * steps, d_head=d, d_model=d + 2))
     for layer in range(steps):
         _write_step(model, layer, rate)
@@ -47,13 +47,18 @@ def preprocess_then_optimise(d: int, steps: int, rate: float) -> LinearTransform
 
     The steps descend on (1/2n) Σ (y_i − <u, x̃_i>)², r̂ = (1/n) Σ x_i y_i; steps + 1 layers.
     """
-    whole("steps", steps, 1, MOST_STEPS)
-    real("rate", rate, "(-inf, inf)")
+    _check(d, steps, rate)
     model = blank(Architecture(d, (d,) + (1,) * steps, d_head=d, d_model=2 * d + 2))
     _write_preprocessing(model)
     for layer in range(1, steps + 1):
         _write_step(model, layer, rate)
     return model
+
+
+def _check(d: int, steps: int, rate: float) -> None:
+    whole("d", d, 1, MOST_FEATURES)
+    whole("steps", steps, 1, MOST_STEPS)
+    real("rate", rate, "(-inf, inf)")
 
 
 def split_steps(config: Architecture, rate: float, shares: list[Tensor]) -> LinearTransformer:

@@ -1,7 +1,7 @@
 """Two ways to stop: bad input, refused in one line that says what is allowed, and a failed run."""
 
-import math
 import os
+import sys
 from collections.abc import Iterable
 from difflib import get_close_matches
 from numbers import Integral, Real
@@ -9,6 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
+import numpy as np
 import psutil
 
 MANY = 20  # with more names than these to choose from, only the nearest are shown
@@ -41,13 +42,13 @@ def choose(name: str, value: str, allowed: Iterable[str]) -> str:
     allowed = list(allowed)
     if value in allowed:
         return value
-    near = get_close_matches(str(value), allowed, n=1)
+    near = get_close_matches(brief(value), allowed, n=1) if isinstance(value, str) else []
     hint = f"; did you mean {near[0]}?" if near else ""
     shown = ", ".join(allowed) or "none"
     if len(allowed) > MANY:
-        nearest = get_close_matches(str(value), allowed, n=5, cutoff=0)
+        nearest = get_close_matches(brief(value), allowed, n=5, cutoff=0)
         shown = f"{', '.join(nearest)} and {len(allowed) - len(nearest)} more"
-    raise Refused(f"{name}={value!r}: allowed are {shown}{hint}")
+    raise Refused(f"{name}={brief(value)}: allowed are {shown}{hint}")
 
 
 def whole(name: str, value: Any, least: int = 1, most: int = LARGEST) -> None:
@@ -70,10 +71,20 @@ def real(name: str, value: Any, allowed: str) -> None:
     icl.errors.Refused: warmup=1: allowed are numbers in [0, 1)
     """
     low, high = map(float, allowed[1:-1].split(","))
-    good = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    good = isinstance(value, Real) and not isinstance(value, bool)
+    good = good and abs(value) <= sys.float_info.max
     inside = good and (value > low or (value == low and allowed[0] == "["))
     inside = inside and (value < high or (value == high and allowed[-1] == "]"))
     require(inside, f"{name}={brief(value)}: allowed are numbers in {allowed}")
+
+
+def several(name: str, value: Any) -> tuple:
+    """A list, a tuple or an array as a tuple; all else is refused."""
+    allowed = "allowed are several values in brackets"
+    array = isinstance(value, np.ndarray) and value.ndim > 0
+    good = array or isinstance(value, list | tuple)
+    require(good, f"{name}={brief(value)}: {allowed}")
+    return tuple(value)
 
 
 def brief(value: Any) -> str:
@@ -87,25 +98,30 @@ def brief(value: Any) -> str:
 
 def fits(name: str, value: int, bytes_each: float) -> None:
     """Refuse so many of what takes so much memory each if they would not fit in this machine's."""
-    room = psutil.virtual_memory().available
+    whole(name, value)
+    room = free_memory()
     need = f"takes {value * bytes_each / 1e9:,.1f} GB of memory of {room / 1e9:,.1f} that are free"
     allowed = f"{need}; allowed are up to {int(room / bytes_each)}"
     require(value * bytes_each <= room, f"{name}={brief(value)}: {allowed}")
 
 
+def free_memory() -> int:
+    """Bytes that can be taken without harm to what else runs."""
+    return psutil.virtual_memory().available
+
+
 def writable(output: str | Path) -> Path:
     """The folder at a path, which need not exist; refused if nothing can be written there."""
-    require(str(output).strip() != "", f"output={str(output)!r}: the name of a folder is needed")
+    named = str(output).strip() and "\0" not in str(output)
+    require(bool(named), f"output={str(output)!r}: the name of a folder is needed")
     try:
         folder = Path(output).absolute()
         there = next(path for path in (folder, *folder.parents) if path.exists())
         require(there.is_dir(), f"output={output}: {there} is a file; a folder is needed")
         TemporaryFile(dir=there).close()
-    except (OSError, ValueError) as error:
-        if isinstance(error, Refused):
-            raise
-        reason = getattr(error, "strerror", None) or str(error)
-        raise Refused(f"output={str(output)!r}: cannot be written to ({reason})") from None
+    except OSError as error:
+        reason = f"cannot be written to ({error.strerror})"
+        raise Refused(f"output={brief(str(output))}: {reason}") from None
     for part in folder.relative_to(there).parts:
         _short_enough(part, output)
     return folder
@@ -114,7 +130,8 @@ def writable(output: str | Path) -> Path:
 def writable_file(output: str | Path, suffix: str) -> Path:
     """The file at a path, with such an end; refused if it is a folder or cannot be written."""
     file = Path(output)
-    require(file.suffix == suffix, f"output={str(output)!r}: its name must end in {suffix}")
+    good = file.suffix == suffix and "\0" not in file.name
+    require(good, f"output={str(output)!r}: its name must end in {suffix}")
     writable(file.parent)
     _short_enough(file.name, output)
     require(not file.is_dir(), f"output={output}: is a folder; a file is needed")

@@ -81,6 +81,8 @@ def load(name: str | Path) -> Checkpoint:
 
 def _read(name: str, about: dict[str, str], tensors: dict[str, Tensor]) -> Checkpoint:
     """A checkpoint from the parts of a file."""
+    known = {"format", "config", "hash", "seeds", "seconds", "versions"}
+    require(about.keys() == known, f"metadata {sorted(about)}: allowed are {sorted(known)}")
     config = Configuration.from_dict(json.loads(about["config"]))
     require(about["hash"] == config.hash, "its configuration does not match its hash")
     seeds = tuple(json.loads(about["seeds"]))

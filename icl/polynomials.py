@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 
 from icl.contexts import Contexts
-from icl.errors import require
+from icl.errors import whole
 from icl.predictors import LinearPredictor
 from icl.tasks import require_alike
 
@@ -68,10 +68,14 @@ class Monomial:
         return _named(self)
 
 
-@cache
 def monomials(degree: int) -> tuple[Monomial, ...]:
     """All equivariant monomials up to a degree: 1, 5, 21, 77, 272 of them, the lowest first."""
-    require(1 <= degree <= LARGEST, f"degree={degree}: allowed are 1 to {LARGEST}")
+    whole("degree", degree, 1, LARGEST)
+    return _monomials(degree)
+
+
+@cache
+def _monomials(degree: int) -> tuple[Monomial, ...]:
     found = set()
     for total in range(1, degree + 1):
         for halves in range(1, total + 1, 2):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from icl.errors import choose, real, require, whole
+from icl.errors import choose, real, require, several, whole
 
 OPTIMISERS = {"adam": "Adam", "adamw": "AdamW", "sgd": "SGD"}
 MOST_STEPS = 10**8  # the loss of every step is kept
@@ -48,10 +48,10 @@ class Recipe:
         for name, allowed in REALS.items():
             real(name, getattr(self, name), allowed)
             object.__setattr__(self, name, float(getattr(self, name)))  # 1 and 1.0: one hash
-        for beta in self.betas:
+        for beta in several("betas", self.betas):
             real("betas", beta, "[0, 1)")
         object.__setattr__(self, "betas", tuple(map(float, self.betas)))
-        object.__setattr__(self, "lengths", tuple(self.lengths))
+        object.__setattr__(self, "lengths", several("lengths", self.lengths))
         choose("optimiser", self.optimiser, OPTIMISERS)
         choose("precision", self.precision, PRECISIONS)
         whole("steps", self.steps, 1, MOST_STEPS)

@@ -1,5 +1,6 @@
 """Training what is missing of planned models, here or on a cluster, and replaying what ships."""
 
+import hashlib
 import os
 import signal
 import sys
@@ -27,6 +28,7 @@ from icl.files import load, save
 from icl.starts import begin
 from icl.training import one_thread, train
 
+LONGEST = 40  # characters of seeds in a file's name
 TIMED_STEPS = 8  # per model, to say beforehand how long all will take
 REPLAY_TOLERANCE = 2e-3  # relative: float32 on another machine or thread count
 RISK_TOLERANCE = 1e-4  # relative
@@ -98,6 +100,8 @@ class Job:
     def state(self) -> Path:
         """Where a training that is cut continues from."""
         seeds = "-".join(map(str, self.plan.seeds))
+        if len(seeds) > LONGEST:  # no file has a name of any length
+            seeds = hashlib.sha256(seeds.encode()).hexdigest()[:LONGEST]
         return self.output.with_name(f".{self.name}-{self.plan.config.hash}-{seeds}.state")
 
 

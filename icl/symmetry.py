@@ -57,6 +57,9 @@ class Symmetrised(LinearPredictor):
     count: int
     seed: int = 0
 
+    def __post_init__(self):
+        whole("count", self.count)
+
     def weights(self, contexts: Contexts) -> Tensor:
         """ŵ (..., B, d); it takes `count` times the work of the predictor."""
         return averages(self.predictor, contexts, (self.count,), self.seed)[self.count]

@@ -3,11 +3,12 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
 from scipy.integrate import quad
 
-from icl.errors import choose, real, require, whole
+from icl.errors import choose, real, require, several, whole
 
 VALUES = ("gaussian", "signs", "sphere")
 MOST_FEATURES = 4096  # a covariance takes d² numbers
@@ -42,18 +43,19 @@ class SparseLinear:
         whole("d", self.d, 1, MOST_FEATURES)
         whole("s", self.s, 1, self.d)
         whole("n", self.n)
-        real("noise", self.noise, "[0, inf)")
+        real("noise", self.noise, "[0, 1000000]")
         choose("values", self.values, VALUES)
         object.__setattr__(self, "noise", float(self.noise))
         for name in ("covariance", "prior"):
             given = getattr(self, name)
             # Lists, as read from a file, and tuples must give the same task and hash.
-            nested = tuple(tuple(map(float, x)) if np.ndim(x) else float(x) for x in given)
+            nested = tuple(_numbers(name, x) for x in several(name, given))
+            alike = len({np.shape(x) for x in nested}) < 2
+            require(alike, f"{name}: allowed are numbers, or rows of equally many")
             object.__setattr__(self, name, nested)
             matrix = _matrix(nested, self.d)
             require(
                 matrix.shape == (self.d, self.d)
-                and np.isfinite(matrix).all()
                 and np.allclose(matrix, matrix.T)
                 and np.linalg.eigvalsh(matrix).min() > 0,
                 f"{name} of shape {np.shape(given)}: allowed are () for the identity, "
@@ -105,6 +107,16 @@ def require_alike(task: "Task") -> None:
     require(alike, f"{task}: allowed are sparse linear tasks whose features are all alike")
 
 
+def _numbers(name: str, given: Any) -> float | tuple:
+    """A number, or a row of them."""
+    if isinstance(given, list | tuple | np.ndarray):
+        for x in given:
+            real(name, x, "(-inf, inf)")
+        return tuple(map(float, given))
+    real(name, given, "(-inf, inf)")
+    return float(given)
+
+
 def _matrix(given: tuple, d: int) -> np.ndarray:
     if not given:
         return np.eye(d)
@@ -146,7 +158,7 @@ class Nonlinear:
         choose("family", self.family, RESPONSES)
         whole("d", self.d, 1, MOST_FEATURES)
         whole("n", self.n)
-        real("noise", self.noise, "[0, inf)")
+        real("noise", self.noise, "[0, 1000000]")
         object.__setattr__(self, "noise", float(self.noise))
 
     @property

@@ -4,7 +4,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from glob import escape
 from pathlib import Path
@@ -200,21 +200,25 @@ def one_thread() -> Iterator[None]:
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     """Let `write` fill a temporary file beside `path`, then move it into place.
 
-    What processes that were killed have left of theirs is removed.
+    What processes that were killed have left of theirs is removed. Where nothing can be written,
+    as on a full disk, `Failed` says so and what was there stays.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    for left in path.parent.glob(f".{escape(path.name)}.*"):
-        if not _runs(left.suffix[1:]):
-            left.unlink(missing_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for left in path.parent.glob(f".{escape(path.name)}.*"):
+            if not _runs(left.suffix[1:]):
+                left.unlink(missing_ok=True)
         temporary.touch()
         usual = temporary.stat().st_mode  # some libraries write files that only their owner reads
         write(temporary)
         temporary.chmod(usual)
         os.replace(temporary, path)
+    except (OSError, SafetensorError) as error:
+        raise Failed(f"{path}: cannot be written ({error})") from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def _runs(process: str) -> bool:

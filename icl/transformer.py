@@ -76,6 +76,7 @@ class Transformer(nn.Module, Predictor):
         """Draw model m's matrices from N(0, scale²/fan_in) with seeds[m] alone."""
         require(len(seeds) == self.n_models, f"seeds={seeds}: allowed are {self.n_models} of them")
         for m, seed in enumerate(seeds):
+            whole("seeds", seed, 0)
             rng = torch.Generator().manual_seed(seed)
             for maps in self._maps():
                 maps.draw(m, rng, scale)

@@ -1,15 +1,18 @@
 """Checkpoint files: whole, honest about damage, and provably from this code."""
 
 import json
+import math
+from contextlib import suppress
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
 import icl
-from icl import configuration
+from icl import configuration, files
 from icl.architecture import Architecture
 from icl.checkpoints import finished, join, recorded_risk
 from icl.configuration import Configuration, Plan
@@ -136,6 +139,133 @@ def test_a_flipped_bit_is_refused(file):
     file.write_bytes(content)
     with pytest.raises(Refused, match="damaged"):
         load(file)
+
+
+@pytest.mark.parametrize("part", range(10))
+def test_no_flip_of_any_bit_is_accepted(file, part):
+    """Twenty flips at random places of each part: sizes, names, metadata, numbers."""
+    content = file.read_bytes()
+    head = 8 + int.from_bytes(content[:8], "little")
+    rng = np.random.default_rng(part)
+    low, high = [(0, 8), (8, head), (8, head), (head, len(content))][part % 4]
+    for place in rng.integers(low, high, size=20):
+        flipped = bytearray(content)
+        flipped[place] ^= 1 << int(rng.integers(8))
+        file.write_bytes(flipped)
+        with pytest.raises(Refused):
+            load(file)
+
+
+def forged(file, about=None, config=None, tensors=None):
+    """Write a file again with other values, its digest and its hash right for them."""
+    with safe_open(file, framework="pt") as found:
+        metadata = found.metadata()
+        kept = {key: found.get_tensor(key) for key in found.keys()}  # noqa: SIM118
+    metadata |= about or {}
+    for part, name, value in config or []:
+        data = json.loads(metadata["config"])
+        if name is None:
+            data[part] = value
+        else:
+            data[part][name] = value
+        metadata["config"] = json.dumps(data)
+        with suppress(Exception):
+            metadata["hash"] = Configuration.from_dict(data).hash
+    for name, value in (tensors or {}).items():
+        kept.pop(name, None)
+        if value is not None:
+            kept[name] = value.contiguous()
+    metadata.pop("digest")
+    metadata["digest"] = files._digest(kept, metadata)
+    save_file(kept, file, metadata)
+
+
+NUMBERS = (0, -1, 1e12, 2**70, 1.5, math.inf, -math.inf, math.nan, None, "a", [], {}, True)
+FORGED_ABOUT = [
+    {name: json.dumps(value)}
+    for name in ("seeds", "seconds", "versions")
+    for value in (
+        None, "a", [], [1], [1, 1], [-1, 2], [1.5, 2], ["a", "b"], [1, 2, 3], {"torch": 2},
+        {"torch": "<script>"}, {"<b>": "2"}, {"torch": "x" * 300}, -1.0, math.nan, math.inf, True,
+    )
+    if (name, value) not in (("seeds", [1, 2]), ("versions", []))
+] + [{name: "{"} for name in ("seeds", "seconds", "versions", "config")]  # fmt: skip
+FORGED_ABOUT += [{"hash": "0" * 12}, {"format": "icl-checkpoint-2"}, {"extra": "1"}]
+# Settings that a file must not have: each of these is no valid value of it, or of no model's shape.
+FORGED_CONFIG = [
+    [(part, name, value)]
+    for part, names in {
+        "recipe": ("steps", "batch", "lr", "clip", "init_scale", "betas", "optimiser", "precision"),
+        "task": ("d", "s", "n", "values"),
+        "architecture": ("d", "d_head", "d_model", "heads", "attention", "inputs"),
+    }.items()
+    for name in names
+    for value in NUMBERS
+    if not (name in ("lr", "clip", "init_scale") and value in (1e12, 2**70, 1.5))
+] + [
+    [(part, None, value)] for part in ("task", "recipe", "architecture") for value in ([], 1, "a")
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("about", FORGED_ABOUT, ids=str)
+def test_forged_metadata_are_refused(file, about):
+    forged(file, about)
+    with pytest.raises(Refused):
+        load(file)
+
+
+@pytest.mark.parametrize("config", FORGED_CONFIG, ids=str)
+def test_forged_settings_are_refused(file, config):
+    forged(file, config=config)
+    with pytest.raises(Refused):
+        load(file)
+
+
+def forgeries(small):
+    """Tensors that a file must not have."""
+    weights = small.model.state_dict()
+    embed = weights["embed.weight"]
+    yield from ({f"model.{name}": None} for name in weights)
+    yield from ({f"model.{name}": value * math.nan} for name, value in weights.items())
+    yield from ({f"model.{name}": value[:1]} for name, value in weights.items())
+    yield {"model.embed.weight": embed.long()}
+    yield {"model.embed.weight": embed.double()}
+    yield {"model.embed.weight": embed.bool()}
+    yield {"model.embed.weight": embed * math.inf}
+    yield {"model.extra": embed}
+    yield {"extra": embed}
+    yield {"snapshots.5.embed.weight": None}
+    yield {"snapshots.99.embed.weight": embed.half()}
+    yield {"snapshots.-1.embed.weight": embed.half()}
+    yield {"snapshots.x.embed.weight": embed.half()}
+    yield {"snapshots.5.embed.weight": embed.half() * math.nan}
+    for name in ("first_losses", "curve", "risks"):
+        value = getattr(small, name)
+        yield from (
+            {name: x} for x in (None, value[:0], value * math.nan, value.half(), value.int())
+        )
+        yield {name: torch.cat([value, value])}
+
+
+def test_forged_tensors_are_refused(small, file):
+    content, count = file.read_bytes(), 0
+    for tensors in forgeries(small):
+        file.write_bytes(content)
+        forged(file, tensors=tensors)
+        with pytest.raises(Refused):
+            pytest.fail(f"{[*tensors]}: accepted {load(file)}")
+        count += 1
+    assert count > 40
+    assert len(FORGED_ABOUT) + len(FORGED_CONFIG) + count > 300
+
+
+def test_a_file_written_again_as_it_was_is_accepted(small, file):
+    """What forges is right about all else."""
+    forged(file)
+    assert load(file).config == small.config
+    forged(file, {"seconds": "2.5"}, [("recipe", "lr", 0.25)])
+    again = load(file)
+    assert (again.seconds, again.config.recipe.lr) == (2.5, 0.25)
 
 
 def test_foreign_files_are_refused(tmp_path):

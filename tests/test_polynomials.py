@@ -147,7 +147,7 @@ def test_algorithm_1_is_a_point_of_their_span():
 
 
 def test_what_cannot_be_listed_or_is_not_alike_is_refused():
-    with pytest.raises(Refused, match="degree=0: allowed are 1 to 5"):
+    with pytest.raises(Refused, match="degree=0: allowed are whole numbers from 1 to 5"):
         monomials(0)
     uneven = SparseLinear(2, 1, 4, covariance=(1.0, 2.0))
     with pytest.raises(Refused, match="features are all alike"):

@@ -229,7 +229,7 @@ def run(features: int, steps: int, rate: float, contexts: int, starts: int, seed
     """Compare constructions with their algorithms, and search for first layers of fewer heads."""
     whole("features", features, 2, 32)
     whole("steps", steps, 1, 100)
-    real("rate", rate, "(0, inf)")
+    real("rate", rate, "(0, 10]")
     check(contexts, seed, 1)
     whole("starts", starts, 1, 1000)
     seeds = range(seed, seed + 5)

@@ -197,7 +197,7 @@ def run(features: int, examples: int, noise: float, steps: int, contexts: int, s
     check(contexts, seed, 16)
     whole("features", features, 1, 64)
     whole("examples", examples)
-    real("noise", noise, "[0, inf)")
+    real("noise", noise, "[0, 1000]")
     whole("steps", steps, 100, MOST_STEPS)
     task = replace(DENSE, d=features, s=features, n=examples, noise=noise)
     layers = {

@@ -143,7 +143,7 @@ def run(
     """
     whole("features", features, 2, 64)
     whole("examples", examples)
-    real("noise", noise, "[0, inf)")
+    real("noise", noise, "[0, 1000]")
     real("spread", spread, "(1, 10000)")
     whole("steps", steps, 100, MOST_STEPS)
     check(contexts, seed)
