@@ -1,12 +1,15 @@
 # make book   the whole book, from nothing, into _build/html
 # make test   lint and the whole test suite, in the same environment
+# make lock   exact versions and hashes of all that is installed, on every system; needs uv
 
 VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+TORCH ?= torch==2.13.0
 INSTALLED := $(VENV)/.installed
 
-.PHONY: book test clean
+.PHONY: book test clean lock
 .DELETE_ON_ERROR:
 
 book: $(INSTALLED)
@@ -20,9 +23,14 @@ test: $(INSTALLED)
 clean:
 	rm -rf _build
 
+# All but torch, whose build is for a processor: which one is taken depends on where pip looks.
+lock:
+	uv pip compile pyproject.toml --group test --universal --generate-hashes --no-annotate --quiet \
+	  --no-emit-package torch --custom-compile-command "make lock" --output-file requirements.lock
+
 $(INSTALLED): requirements.lock pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name one with: make PYTHON=python3.12")'
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11, 5) and "Python 3.11.5 or newer is needed; name one with: make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	$(PIP) install --require-hashes --no-deps -r requirements.lock
+	$(PIP) install --no-build-isolation -e . "$(TORCH)"
 	@touch $@
