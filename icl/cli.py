@@ -106,7 +106,8 @@ def run():
 @click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
 @click.option("--threads", type=click.IntRange(1), help="CPU threads.  [default: all cores]")
 @click.option("--output", help="File to write; with --experiment, a folder.")
-def train(name, experiment, seeds, steps, device, threads, output):
+@click.option("--scheduler", help="With --experiment: of a Dask cluster, like tcp://HOST:8786.")
+def train(name, experiment, seeds, steps, device, threads, output, scheduler):
     """Train NAME, one of the models that `icl list` shows, or all of an experiment.
 
     Resumes what was cut, adds seeds that are missing, skips what is finished.
@@ -124,8 +125,16 @@ def train(name, experiment, seeds, steps, device, threads, output):
         known = experiments()
         needed = known[choose("experiment", experiment, known)].PLANS
         folder = files.TRAINED if output is None else output
-        runs.train_all(needed, writable(folder), device)
+        folder = writable(folder)
+        if scheduler is None:
+            runs.train_all(needed, folder, device)
+            return
+        from icl import cluster
+
+        with cluster.workers(scheduler) as executor:
+            runs.train_all(needed, folder, device, executor)
         return
+    require(scheduler is None, f"scheduler={scheduler}: needs --experiment")
     require(name is not None, "NAME is missing: name a model, or an experiment with --experiment")
     known = plans()
     plan = known[choose("model", name, known)].adjusted(steps=steps, seeds=_seeds(seeds))
@@ -158,11 +167,11 @@ def verify(names):
     Replays the first training steps from the seeds, compares their losses with the recorded
     ones, and recomputes the recorded risk.
     """
-    from icl import files, runs
+    from icl import files, replay
 
     failed = False
     for name in names or files.catalogue():
-        for check in runs.verify(files.load(name)):
+        for check in replay.verify(files.load(name)):
             failed |= not check.passed
             click.echo(
                 f"{name}: {check.what}: {'same' if check.passed else 'DIFFERENT'} "

@@ -1,4 +1,4 @@
-"""Training what is missing of planned models, here or on a cluster, and replaying what ships."""
+"""Training what is missing of planned models, here or on a cluster."""
 
 import hashlib
 import os
@@ -6,8 +6,8 @@ import signal
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
-from contextlib import contextmanager, nullcontext
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from multiprocessing import active_children, get_context, parent_process
 from pathlib import Path
@@ -21,7 +21,7 @@ from safetensors import safe_open
 from torch import Tensor
 from tqdm import tqdm
 
-from icl.checkpoints import Checkpoint, finished, join, recorded_risk
+from icl.checkpoints import Checkpoint, finished, join
 from icl.configuration import Plan
 from icl.errors import Failed, require
 from icl.files import load, save
@@ -29,9 +29,8 @@ from icl.starts import begin
 from icl.training import one_thread, train
 
 LONGEST = 40  # characters of seeds in a file's name
+REPORT_EVERY = 60.0  # seconds
 TIMED_STEPS = 8  # per model, to say beforehand how long all will take
-REPLAY_TOLERANCE = 2e-3  # relative: float32 on another machine or thread count
-RISK_TOLERANCE = 1e-4  # relative
 
 
 @dataclass(frozen=True)
@@ -90,11 +89,14 @@ class Job:
                 before = trainer.seconds
                 trainer.advance()
                 seconds.append(trainer.seconds - before)
-        done = 0
-        if self.state.exists():
-            with safe_open(self.state, framework="pt") as file:
-                done = len(file.get_tensor("losses"))
-        return median(seconds) * (steps - done)
+        return median(seconds) * steps * (1 - self.share)
+
+    @property
+    def share(self) -> float:
+        """What part of a training that is not at its end has been done and saved."""
+        with suppress(FileNotFoundError), safe_open(self.state, framework="pt") as file:
+            return len(file.get_tensor("losses")) / self.plan.config.recipe.steps
+        return 0.0
 
     @property
     def state(self) -> Path:
@@ -122,8 +124,9 @@ def train_all(
     """Train what is missing of the named plans into `folder`, longest first.
 
     By default on this machine, one process per core. Any other `concurrent.futures` executor
-    will do, such as that of a Dask cluster, `Client.get_executor()`: its workers train, and send
-    what they trained back here. A few steps of every model are timed first.
+    will do, such as that of `icl.cluster`: its workers train, and send what they trained back
+    here. Where they see the folder, another one goes on where one has died. A few steps of every
+    model are timed first.
     """
     require(not folder.is_file(), f"output={folder}: is a file; a folder is needed")
     files = {name: folder / f"{name}.safetensors" for name in plans}
@@ -143,8 +146,8 @@ def train_all(
     stored = []
     count = max(1, min(at_once, len(order)))
     with nullcontext(executor) if executor else _processes(count) as workers:
-        running = {workers.submit(job.run, device): job for job in order}
-        for done in as_completed(running):
+        running = {workers.submit(_alone, job, device): job for job in order}
+        for done in _completed(running):
             job = running[done]
             line = _tried(job.name, lambda job=job, done=done: job.store(done.result()))
             if line:
@@ -152,6 +155,25 @@ def train_all(
                 stored.append(line)
     if failed := wanted - len(stored):
         raise Failed(f"{failed} of {wanted} models failed; the others are trained")
+
+
+def _alone(job: Job, device: str) -> Checkpoint:
+    """Train on one thread, wherever that is: the number of threads decides about bits."""
+    with one_thread():
+        return job.run(device)
+
+
+def _completed(running: dict[Future, Job]) -> Iterator[Future]:
+    """Trainings as they end; meanwhile a line now and then says how far the others are."""
+    left = set(running)
+    while left:
+        done, left = wait(left, REPORT_EVERY, FIRST_COMPLETED)
+        yield from done
+        shares = {running[future].name: running[future].share for future in left}
+        begun = [f"{name} {share:.0%}" for name, share in shares.items() if share]
+        if begun and not done:
+            ended = len(running) - len(left)
+            print(f"{ended} of {len(running)} have ended; {', '.join(begun)}", flush=True)
 
 
 @contextmanager
@@ -194,37 +216,6 @@ def _tried(name: str, action: Callable, *arguments: Any) -> Any:
     except Exception as error:
         print(f"{name}: {str(error) or type(error).__name__}", flush=True)
         return None
-
-
-@dataclass(frozen=True)
-class Check:
-    """One recorded quantity against its recomputation: the largest relative difference."""
-
-    what: str
-    difference: float
-    tolerance: float
-
-    @property
-    def passed(self) -> bool:
-        return self.difference <= self.tolerance
-
-
-def verify(checkpoint: Checkpoint) -> list[Check]:
-    """Is a checkpoint from this code? Replays its first steps from the seeds, and its risk."""
-    trainer = begin(checkpoint.config, checkpoint.seeds)
-    replayed = torch.stack([trainer.advance() for _ in checkpoint.first_losses])
-    risks = recorded_risk(checkpoint.model, checkpoint.config)
-    losses = f"losses of the first {len(replayed)} steps"
-    return [
-        Check(losses, _relative(replayed, checkpoint.first_losses), REPLAY_TOLERANCE),
-        Check("excess risk", _relative(risks, checkpoint.risks), RISK_TOLERANCE),
-    ]
-
-
-def _relative(ours: Tensor, theirs: Tensor) -> float:
-    """The largest relative difference; none where both are infinite alike, infinite for NaN."""
-    apart = ((ours - theirs).abs() / theirs.abs()).nan_to_num(torch.inf)
-    return apart.where(ours != theirs, 0.0).max().item()
 
 
 def _clock(seconds: float) -> str:

@@ -23,7 +23,7 @@ from icl.files import catalogue, load, save
 from icl.heads import mask
 from icl.predictors import squared_error
 from icl.recipe import Recipe
-from icl.runs import verify
+from icl.replay import verify
 from icl.starts import begin
 from icl.tasks import SparseLinear
 from icl.training import train

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from icl import experiments, files, runs
+from icl import experiments, files, replay, runs
 from icl.errors import Failed, Refused
 from icl.experiments.models import SINGLE_HEAD
 from icl.files import load
@@ -191,7 +191,7 @@ def test_any_executor_trains_what_is_missing_longest_first(tmp_path, monkeypatch
 
     class Noted(ThreadPoolExecutor):
         def submit(self, function, *arguments):
-            submitted.append(getattr(function, "__self__", None))
+            submitted.extend(arguments[:1])
             return super().submit(function, *arguments)
 
     with monkeypatch.context() as patched, Noted(1) as executor:
@@ -277,7 +277,7 @@ def test_the_time_left_of_a_cut_training_counts_only_what_is_left(tmp_path):
 
 
 def test_verify_fails_for_a_file_from_elsewhere(icl, tmp_path, monkeypatch):
-    monkeypatch.setattr(runs, "REPLAY_TOLERANCE", -1.0)
+    monkeypatch.setattr(replay, "REPLAY_TOLERANCE", -1.0)
     status, out, _ = icl("verify", "workhorse-3")
     assert status == 1
     assert "DIFFERENT" in out

@@ -20,7 +20,7 @@ from icl.errors import Failed, Refused
 from icl.files import load, save
 from icl.predictors import excess_risk
 from icl.recipe import Recipe
-from icl.runs import verify
+from icl.replay import verify
 from icl.starts import begin, fresh, pruned
 from icl.tasks import Nonlinear, SparseLinear
 from icl.training import clip_per_model
