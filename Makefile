@@ -1,5 +1,6 @@
 # make book   the whole book, from nothing, into _build/html
 # make test   lint and the whole test suite, in the same environment
+# make bench  how fast a training step is, on this machine; the book shows it
 # make lock   exact versions and hashes of all that is installed, on every system; needs uv
 
 VENV ?= .venv
@@ -9,7 +10,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 TORCH ?= torch==2.13.0
 INSTALLED := $(VENV)/.installed
 
-.PHONY: book test clean lock
+.PHONY: book test bench clean lock
 .DELETE_ON_ERROR:
 
 book: $(INSTALLED)
@@ -19,6 +20,9 @@ test: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pytest --numprocesses 2 --dist loadfile
+
+bench: $(INSTALLED)
+	$(BIN)/python tests/benchmark.py
 
 clean:
 	rm -rf _build

@@ -1,17 +1,21 @@
-"""Milliseconds per training step and seed, for every way to compute the flagship's forward pass.
+"""How fast is a training step? The flagship's, in every way to compute it.
 
-    python tests/benchmark.py [--threads 2] [--seeds 1 3]
+    make bench
 
-Prints one table: a row per context length n, a column per path. A step is everything: drawing
-the batch, forward, backward, clipping, Adam. Figures are medians; batch 64, float32.
+Prints the table that the page on how everything was run shows, and writes it there. A step is
+everything: drawing the batch, forward, backward, clipping, Adam. Figures are medians; float32.
 """
 
 import argparse
+import platform
 import time
+from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from icl.contexts import draw
 from icl.experiments.models import FULL
@@ -21,7 +25,8 @@ from icl.transformer import build
 
 FLAGSHIP = FULL["flagship"].config
 CONFIG = replace(FLAGSHIP, recipe=replace(FLAGSHIP.recipe, batch=64))
-LONGEST_TOKENS = 256  # beyond this the token paths take seconds to minutes a step
+ENCODER = "torch's encoder"
+SHOWN = Path(__file__).parent.parent / "book" / "_static" / "benchmark.txt"
 
 
 def median_ms(step, repeats):
@@ -78,26 +83,81 @@ def _step(task, forward, model):
     return step
 
 
+def share_of_peak():
+    """Of one thread, in one statistics step: operations, and their rate beside that of a product.
+
+    The product is the largest of a step, all tokens of a batch times a layer's queries.
+    """
+    model, batch = CONFIG.architecture, CONFIG.recipe.batch
+    rows, width = batch * (model.d + 1), model.heads[0] * model.d_head
+    left, right = torch.randn(rows, model.d_model), torch.randn(model.d_model, width)
+    product = 2 * rows * model.d_model * width / median_ms(lambda: left @ right, 200)
+    step = statistics_step(CONFIG.task, 1)
+    step()
+    with FlopCounterMode(display=False) as counted:
+        step()
+    operations = counted.get_total_flops()
+    reached = operations / median_ms(step, 50)
+    return operations, reached / 1e6, product / 1e6
+
+
+def machine():
+    """The processor, as far as the system tells."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def measured(threads):
+    """The page's tables."""
+    torch.set_num_threads(threads)
+    rows = []
+    for n in (40, 256):
+        task = replace(CONFIG.task, n=n)
+        repeats = 15 if n == 40 else 5
+        steps = {
+            "statistics": statistics_step(task, 1),
+            "five seeds at once, per seed": statistics_step(task, 5),
+            "tokens, linear": token_step(task, "linear"),
+            "tokens, softmax": token_step(task, "softmax"),
+            ENCODER: encoder_step(task),
+        }
+        found = {name: median_ms(step, repeats) for name, step in steps.items()}
+        found["five seeds at once, per seed"] /= 5
+        ours, softmax = found["statistics"], found["tokens, softmax"]
+        rows.append(
+            [
+                f"n = {n}",
+                *(f"{ms:.1f}" for ms in found.values()),
+                f"{found['tokens, linear'] / ours:.1f}",
+                f"{softmax / found[ENCODER]:.1f}",
+            ]
+        )
+    header = ["ms per step", *found, "tokens / statistics", "softmax / encoder"]
+    torch.set_num_threads(1)
+    operations, reached, product = share_of_peak()
+    text = (
+        f"One step of the flagship (three layers of eight heads, sixteen features), a batch of "
+        f"{CONFIG.recipe.batch} contexts, drawing included; medians on {threads} threads of "
+        f"{machine()}, torch {torch.__version__}.\n\n{table(header, rows)}\n\nOn one thread a step "
+        f"on statistics is {operations / 1e9:.2f} billion operations of matrix products, at "
+        f"{reached:.0f} billion a second; the largest of these products alone reaches "
+        f"{product:.0f}, so a step runs at {reached / product:.0%} of that. No GPU was at hand.\n"
+    )
+    return text
+
+
 def main():
-    """Measure and print."""
+    """Measure, print, and write what the page on how everything was run shows."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 3])
+    parser.add_argument("--output", type=Path, default=SHOWN)
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    rows = []
-    for n in (16, 40, 256, 1_000_000):
-        task = replace(CONFIG.task, n=n)
-        cells = ["", "", ""]
-        if n <= LONGEST_TOKENS:
-            repeats = 9 if n < LONGEST_TOKENS else 5
-            steps = (token_step(task, "linear"), token_step(task, "softmax"), encoder_step(task))
-            cells = [f"{median_ms(step, repeats):.1f}" for step in steps]
-        ours = [median_ms(statistics_step(task, seeds), 25) / seeds for seeds in options.seeds]
-        rows.append([n, *cells, *(f"{value:.1f}" for value in ours)])
-    print(f"ms per training step and seed, {options.threads} threads, torch {torch.__version__}\n")
-    seeds = [f"statistics, {count} seeds at once" for count in options.seeds]
-    print(table(["n", "tokens, linear", "tokens, softmax", "torch encoder", *seeds], rows))
+    text = measured(options.threads)
+    print(text)
+    options.output.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -49,17 +49,30 @@ def book(tmp_path, monkeypatch):
 def test_every_verdict_is_reached_again_with_every_seed_and_written_down(book):
     said = []
     assert recheck.recorded(book) == {}
-    file = recheck.recheck(book, (100, 200), said.append)
+    file = recheck.recheck(book, (100, 200), say=said.append)
     assert json.loads(file.read_text()) == recheck.recorded(book)
     found = recheck.recorded(book)["A1"]
     assert found["outcome"] == {"100": REPRODUCED, "200": "reproduced under conditions"}
     assert found["settings"]["one"] == {"100": REPRODUCED, "200": REPRODUCED}
     assert found["settings"]["other"] == {"100": REPRODUCED, "200": NOT_REPRODUCED}
     assert said == ["executing judging, seed 100 ...", "executing judging, seed 200 ..."]
-    recheck.recheck(book, (100, 200), said.append)
+    recheck.recheck(book, (100, 200), say=said.append)
     assert len(said) == 2, "what has not changed is not executed again"
     with pytest.raises(Refused, match="different seeds"):
         recheck.recheck(book, (1, 1))
+
+
+def test_one_chapter_alone_leaves_what_is_known_of_others(book):
+    known = {"A0": {"outcome": {"100": REPRODUCED}, "settings": {}}, "A1": {"outcome": {}}}
+    (book / "book" / "_static" / "verdicts.json").write_text(json.dumps(known))
+    recheck.recheck(book, (200,), ("judging",), lambda _: None)
+    found = recheck.recorded(book)
+    assert found["A0"] == known["A0"]
+    assert found["A1"]["outcome"] == {"200": "reproduced under conditions"}
+    with pytest.raises(Refused, match=r"chapter='jugding': allowed are .*; did you mean judging"):
+        recheck.recheck(book, (200,), ("jugding",))
+    recheck.recheck(book, (200,), (), lambda _: None)
+    assert recheck.recorded(book).keys() == {"A1"}, "all are known anew"
 
 
 def test_the_page_says_which_verdicts_and_settings_differ():

@@ -52,6 +52,7 @@ def contents(
         "settings.txt": lambda: pages.settings(shipped()),
         "versions.txt": pages.versions,
         "citation.txt": lambda: pages.citation(folder / "CITATION.cff", project),
+        "costs.txt": lambda: pages.costs(shipped()),
         "familiar.txt": lambda: familiar.standings(folder / "_build" / "familiar.txt"),
         "familiar-in.txt": lambda: familiar.uses(chapters(folder)),
         "usual-recipes.txt": familiar.recipes,

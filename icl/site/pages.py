@@ -9,7 +9,7 @@ import yaml
 
 from icl.architecture import QUERIES
 from icl.checkpoints import Checkpoint
-from icl.files import catalogue, load
+from icl.files import TRAINED, catalogue, load
 from icl.site.digests import STACK
 from icl.site.scorecard import place
 from icl.tables import Text, ranged, table
@@ -18,6 +18,8 @@ EMPTY = {"covariance": "identity", "prior": "none", "lengths": "the task's n"}  
 LOSS = {True: "closed form", False: f"mean over {QUERIES} queries"}
 SITE = ("papermill", "jupyter-book")
 KEPT = {"importance": "by importance", "random": "at random"}
+COSTED = ("heads-1-1", "s1-noise0.5-111", "s1-noise0.5-888", "workhorse-3", "relu-norm", "flagship")
+MANY = 100_000
 ABSENT = "none"  # the value of a setting that a model has not
 FEW = 10  # values of a setting that a table lists
 
@@ -62,6 +64,19 @@ def runs(executed: dict[str, dict]) -> Text:
         took = f"{about['seconds']:.0f}\N{NO-BREAK SPACE}s"
         rows.append([f"[{name}]({name})", took, about["when"], parameters])
     return table(["chapter", "time", "executed", "parameters"], rows)
+
+
+def costs(shipped: dict[str, Checkpoint]) -> Text:
+    """What one seed of some models took to train and takes on disk, and what many would."""
+    rows = []
+    for name in COSTED:
+        model = shipped[name]
+        seconds = model.seconds / len(model.seeds)
+        size = (TRAINED / f"{name}.safetensors").stat().st_size / len(model.seeds)
+        hours, room = MANY * seconds / 3600, MANY * size / 1e9
+        many = f"{hours:,.0f} core hours, {room:,.1f} GB"
+        rows.append([model.label, f"{seconds:,.0f} s", f"{size / 1e3:,.0f} kB", many])
+    return table(["model", "time per seed", "on disk per seed", f"{MANY:,} of them"], rows)
 
 
 def models(shipped: dict[str, Checkpoint]) -> str:

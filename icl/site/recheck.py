@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from icl.errors import require
+from icl.errors import choose, require
 from icl.experiments import experiments
 from icl.site.chapters import Job, chapters, execute_all, verdicts
 
@@ -14,13 +14,20 @@ SEEDS = (100, 200, 300, 400, 500)  # so far apart that no repetition of theirs i
 Recorded = dict[str, dict]
 
 
-def recheck(folder: Path, seeds: tuple[int, ...], say: Callable[[str], None] = print) -> Path:
-    """Judge every claim on the contexts of other evaluation seeds and write down the outcomes.
+def recheck(
+    folder: Path,
+    seeds: tuple[int, ...],
+    names: tuple[str, ...] = (),
+    say: Callable[[str], None] = print,
+) -> Path:
+    """Judge the claims of these chapters, or of all, on the contexts of other evaluation seeds.
 
-    What was executed before and has not changed is not executed again. Returns the file.
+    What was executed before and has not changed is not executed again. What is known of claims of
+    other chapters stays as it is. Returns the file in which the outcomes are written down.
     """
     require(len(set(seeds)) == len(seeds) > 0, f"seeds={seeds}: allowed are different seeds")
-    judging = {name for name, experiment in experiments().items() if experiment.CLAIMS}
+    judges = [name for name, experiment in experiments().items() if experiment.CLAIMS]
+    judging = {choose("chapter", name, judges) for name in names or judges}
     work = folder / "_build" / "recheck"
     jobs = {
         (seed, name): Job(chapter, work / str(seed) / f"{name}.ipynb", {"seed": seed})
@@ -29,7 +36,7 @@ def recheck(folder: Path, seeds: tuple[int, ...], say: Callable[[str], None] = p
         if name in judging
     }
     execute_all(list(jobs.values()), say)
-    found: Recorded = {}
+    before, found = recorded(folder) if names else {}, {}
     for (seed, _), job in jobs.items():
         for verdict in verdicts(job.output):
             claim = found.setdefault(verdict["id"], {"outcome": {}, "settings": {}})
@@ -37,7 +44,9 @@ def recheck(folder: Path, seeds: tuple[int, ...], say: Callable[[str], None] = p
             for setting, decision in verdict["settings"].items():
                 claim["settings"].setdefault(setting, {})[str(seed)] = decision
     file = _file(folder)
-    file.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    file.write_text(
+        json.dumps(before | found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
     return file
 
 
