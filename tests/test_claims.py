@@ -14,11 +14,12 @@ from icl.claims import (
     UNDECIDED,
     Claim,
     Criterion,
+    Finding,
     Judged,
 )
 from icl.errors import Refused
 from icl.experiments import experiments
-from icl.intervals import over_contexts, over_seeds
+from icl.intervals import Estimate, over_contexts, over_seeds
 from icl.words import FALL, PERCENT
 
 MADE = Claim(
@@ -67,6 +68,38 @@ def test_a_claim_needs_every_criterion_and_names_its_conditions(settings, outcom
     verdict = MADE.judge(settings)
     assert verdict.outcome == outcome
     assert set(verdict.settings) == set(settings)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "decision"),
+    [
+        (0.51, 0.9, REPRODUCED),
+        (0.5, 0.9, UNDECIDED),  # an end on the threshold is not beyond it
+        (0.4, 0.9, UNDECIDED),  # with a mean above
+        (0.1, 0.6, UNDECIDED),  # with a mean below
+        (0.1, 0.5, UNDECIDED),
+        (0.1, 0.49, NOT_REPRODUCED),
+    ],
+)
+def test_the_whole_interval_must_be_beyond_the_threshold(low, high, decision):
+    middle = (low + high) / 2
+    found = Finding("a", MADE.criteria[0], "", Estimate(middle, low, high, middle), 5)
+    assert found.decision == decision
+
+
+def test_what_fails_weighs_more_than_what_is_open():
+    """In one setting, whichever criterion comes first."""
+    for pair in ((WIDE, MINUS), (BELOW, PLUS - 0.2 + 0.3 * (WIDE - 0.5))):
+        verdict = MADE.judge({"a": pair})
+        assert {f.decision for f in verdict.findings} == {UNDECIDED, NOT_REPRODUCED}
+        assert verdict.settings == {"a": NOT_REPRODUCED}
+    assert MADE.judge({"a": (WIDE, PLUS)}).settings == {"a": UNDECIDED}
+
+
+@pytest.mark.parametrize(("count", "where"), [(4, "s0; s1; s2; s3"), (5, "5 of 6 settings")])
+def test_as_many_settings_are_named_as_a_sentence_holds(count, where):
+    settings = {f"s{i}": (ABOVE, PLUS) for i in range(count)} | {"last": (BELOW, PLUS)}
+    assert MADE.judge(settings).where == where
 
 
 def test_a_verdict_shows_its_numbers_and_feeds_the_scorecard():

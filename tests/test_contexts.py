@@ -158,6 +158,16 @@ def test_unknown_streams_are_refused():
         generator("test", 0, 0)
 
 
+def test_no_number_of_a_context_is_drawn_again_for_its_queries():
+    found = draw(SparseLinear(d=3, s=3, n=7), 50, "evaluate", 0, queries=5)
+    asked, others = found.queries.numpy(), [found.w.numpy(), found.tokens[..., :-1].numpy()]
+    assert len(np.unique(asked)) == asked.size
+    for other in others:
+        assert not np.isin(asked, other).any()
+    first = generator("evaluate", 0, 0).standard_normal(asked.size)
+    assert not np.isin(asked, first).any()
+
+
 def test_a_negative_number_of_queries_is_refused(task):
     with pytest.raises(Refused, match="queries=-1: allowed are whole numbers from 0 on"):
         draw(task, 2, "evaluate", 0, queries=-1)
