@@ -64,7 +64,7 @@ low=max(self.low, low) ⇒ low=self.low
 "trimmed": trimmed, ⇒ "trimmed": torch.mean,
 "median": lambda x, dim: x.quantile(0.5, dim=dim) ⇒ "median": lambda x, dim: x.quantile(0.6, dim=dim)
 """),
-    "contexts": ("test_contexts", """
+    "contexts": ("test_contexts test_constructions", """
 np.random.SeedSequence(seed, spawn_key=key) ⇒ np.random.SeedSequence(seed)
 key = (STREAMS.index(choose("stream", stream, STREAMS)), step) ⇒ key = (0, step)
 key = (STREAMS.index(choose("stream", stream, STREAMS)), step) ⇒ key = (STREAMS.index(stream), 0)
@@ -95,7 +95,7 @@ u = np.einsum("bk,bkd->bd", a, v) / 2 ⇒ u = np.einsum("bk,bkd->bd", a, v)
 error = weights - contexts.w.to(weights) ⇒ error = weights + contexts.w.to(weights)
 (answers - truth.to(answers)).square().mean(dim=-1) ⇒ (answers - truth.to(answers)).abs().mean(dim=-1)
 """),
-    "transformer": ("test_transformer", """
+    "transformer": ("test_transformer test_heads", """
 torch.einsum("mihk,mshk->mhis", query, key) ⇒ torch.einsum("mihk,mshk->mhsi", query, key)
 block.output.weight * self.gates[layer].to(x)[..., None, None] ⇒ block.output.weight
 block.output.weight * self.gates[-1].to(x)[..., None, None] ⇒ block.output.weight

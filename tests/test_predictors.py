@@ -5,11 +5,12 @@ import torch
 
 from icl.architecture import Architecture
 from icl.blocks import ATTENTION
+from icl.contexts import draw
 from icl.errors import Refused
 from icl.estimators import Ridge
 from icl.experiments.comparison import Comparison
 from icl.heads import importance, most_important, prune
-from icl.predictors import excess_risk
+from icl.predictors import excess_risk, mean_error, squared_error
 from icl.probing import implied_weights, probe_risks
 from icl.tasks import SparseLinear
 from icl.transformer import build
@@ -51,3 +52,14 @@ def test_a_model_that_needs_tokens_says_so():
     model = build(Architecture(4, (2,), 3, 8, "softmax"))
     with pytest.raises(Refused, match="queries=1 or more"):
         Comparison.on(TASK, 10, seed=0).risk(model)
+
+
+def test_the_excess_risk_is_the_mean_square_over_queries_in_any_covariance():
+    """In closed form, and counted over many queries of one context."""
+    sigma = ((2.0, 0.8), (0.8, 0.5))
+    contexts = draw(SparseLinear(2, 2, 9, covariance=sigma), 3, "evaluate", 0, queries=100_000)
+    answers = contexts.w + torch.tensor([[0.5, 0.0], [0.0, -1.0], [1.0, 1.0]]).double()
+    exact = torch.tensor([0.25 * 2.0, 0.5, 2.0 + 0.5 + 2 * 0.8]).double()
+    torch.testing.assert_close(squared_error(answers, contexts), exact)
+    counted = mean_error(torch.einsum("bd,bqd->bq", answers, contexts.queries), contexts)
+    torch.testing.assert_close(counted, exact, rtol=0.03, atol=0.0)

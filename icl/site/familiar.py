@@ -17,6 +17,7 @@ from icl.site.chapters import Chapter
 from icl.site.digests import digest
 from icl.tables import Text, table
 from icl.tasks import SparseLinear
+from icl.training import one_thread
 
 # What to call them in words, by the names of their files.
 FAMILIAR = {
@@ -49,6 +50,7 @@ def standings(kept: Path) -> str:
     return kept.read_text(encoding="utf-8").removeprefix(first)
 
 
+@one_thread()
 def standing(name: str, model: Checkpoint, count: int = CONTEXTS) -> list[str]:
     """One row: risks are averages over the model's seeds and so many contexts."""
     task = model.config.task
