@@ -11,9 +11,9 @@ ANSWERS_WITHIN = 20  # seconds
 
 @contextmanager
 def workers(scheduler: str) -> Iterator[Executor]:
-    """The workers of the scheduler at an address like tcp://127.0.0.1:8786, as an executor.
+    """The workers of the scheduler at an address like `tcp://127.0.0.1:8786`, as an executor.
 
-    For an address that begins with tls:// Dask's configuration names the certificates. What a
+    For an address that begins with `tls://` Dask's configuration names the certificates. What a
     worker that dies was doing is done by another. Raises `Refused` where no scheduler answers.
     """
     try:

@@ -1,7 +1,6 @@
 """Training on a cluster: a real scheduler, real workers; they die, restart, and come late."""
 
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -152,7 +151,8 @@ def test_a_worker_is_killed_and_one_joins_late_and_nothing_is_lost_or_done_twice
     first, second = cluster.worker(), cluster.worker()
     driver = cluster.driver(output)
     cluster.until(lambda: len(cluster.steps(first)) > STEPS // 3)
-    first.send_signal(signal.SIGKILL)
+    first.kill()
+    first.wait()  # or its number would still be taken
     late = cluster.worker()
     out, _ = driver.communicate(timeout=120)
     assert driver.returncode == 0, (cluster.folder / "stderr").read_text()[-3000:]

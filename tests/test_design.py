@@ -10,8 +10,8 @@ import nbformat
 
 from icl.experiments import SHARED, experiments
 from icl.files import catalogue
+from icl.site.digests import COMMANDS, models_of
 from icl.site.digests import imported as imported_by
-from icl.site.digests import models_of
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "icl"
@@ -59,6 +59,13 @@ def test_every_module_is_of_the_core_or_of_one_wing():
 def test_the_core_imports_neither_wing():
     for name in CORE:
         assert IMPORTS[name] & (EXPERIMENTS | SITE) == set(), name
+
+
+def test_no_chapter_can_depend_on_what_only_the_command_needs():
+    """These are left out of what makes a chapter run again."""
+    alone = {f"icl.{name}" for name in COMMANDS}
+    for name in (CORE | EXPERIMENTS) - alone:
+        assert IMPORTS[name] & alone == set(), name
 
 
 def test_an_experiment_imports_the_core_and_of_its_wing_what_is_shared():

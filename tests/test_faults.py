@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from icl import runs
+from icl import replay
 from icl.architecture import Architecture
 from icl.configuration import Configuration, Plan
+from icl.errors import Failed
 from icl.files import load
 from icl.recipe import Recipe
 from icl.runs import Job, train_all
@@ -160,7 +161,7 @@ def test_what_cannot_be_written_leaves_nothing_behind(tmp_path):
         temporary.write_text("half")
         raise OSError("no space left on device")
 
-    with pytest.raises(OSError, match="no space"):
+    with pytest.raises(Failed, match=r"file: cannot be written \(no space"):
         write_atomically(tmp_path / "file", full)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
     assert (tmp_path / "file").read_text() == "before"
@@ -212,6 +213,6 @@ def test_builds_take_turns(tmp_path):
 
 def test_what_overflows_alike_is_alike_and_nan_is_not():
     inf, nan = torch.inf, torch.nan
-    assert runs._relative(torch.tensor([inf, 2.0]), torch.tensor([inf, 1.0])) == 1.0
+    assert replay._relative(torch.tensor([inf, 2.0]), torch.tensor([inf, 1.0])) == 1.0
     for ours, theirs in ((inf, 1.0), (1.0, inf), (inf, -inf), (nan, nan), (1.0, nan)):
-        assert runs._relative(torch.tensor([ours]), torch.tensor([theirs])) > 1e30
+        assert replay._relative(torch.tensor([ours]), torch.tensor([theirs])) > 1e30

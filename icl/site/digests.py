@@ -14,6 +14,7 @@ from icl.experiments import SHARED
 
 PACKAGE = Path(__file__).parent.parent
 SAYING = ("icl.words", "icl.intervals", "icl.tables")  # for numbers in text; they load no model
+COMMANDS = ("cli", "runs", "cluster", "replay")  # of the core, what only the command needs
 STACK = ("torch", "numpy", "scipy", "pandas", "matplotlib", "seaborn")
 
 
@@ -44,7 +45,7 @@ def dependencies(notebook: Path) -> list[Path]:
     used = {_experiment(name) for name in names}
     if not used or not used <= known:
         return sorted([*PACKAGE.rglob("*.py"), *shipped.glob("*.safetensors")])
-    core = {path for path in PACKAGE.glob("*.py") if path.name != "cli.py"}
+    core = {path for path in PACKAGE.glob("*.py") if path.stem not in COMMANDS}
     core |= {wing / f"{name}.py" for name in ("__init__", *SHARED, *used)}
     models = {name for experiment in used for name in models_of(experiment)}
     files = {shipped / f"{name}.safetensors" for name in models}
