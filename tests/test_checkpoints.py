@@ -400,3 +400,19 @@ def test_adjusted_plans_change_what_is_given_and_no_more():
 def test_every_shipped_model_came_from_this_code(name):
     for check in verify(load(name)):
         assert check.passed, f"{check.what} differ by {check.difference}"
+
+
+def test_a_point_of_the_curve_is_the_median_of_its_steps():
+    """Of a hundred steps, or of all where there are fewer, for every seed."""
+    trainer = train(begin(replace(SMALL, recipe=replace(SMALL.recipe, steps=230)), (1, 2)))
+    trainer.losses[50] = 1e9  # a single context can do that
+    found = finished("m", trainer).curve
+    assert found.shape == (2, 2)
+    for point, steps in zip(found, (slice(0, 100), slice(100, 200)), strict=True):
+        assert torch.equal(point, trainer.losses[steps].median(dim=0).values)
+
+
+def test_checkpoints_of_two_configurations_are_not_joined(small):
+    other = replace(small.only((4,)), config=replace(small.config, recipe=Recipe(25, batch=9)))
+    with pytest.raises(Refused, match="one configuration"):
+        join(other, small.only((9,)))
