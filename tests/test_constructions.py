@@ -14,6 +14,7 @@ from icl.constructions import (
     correct_digits,
     gradient_descent,
     layer_errors,
+    most_readable,
     preprocess_then_optimise,
     split_steps,
 )
@@ -368,3 +369,9 @@ def test_matrices_of_heads_are_those_that_the_layer_applies():
     gram = states[0, 0].T @ contexts.gram @ states[0, 0]
     expected = torch.einsum("hij,njk,hkl,tl->nhti", a[0], gram, b[0], states[0, 0])
     torch.testing.assert_close(model.added_by_heads(contexts, states, 0)[0], expected)
+
+
+def test_a_head_serves_two_features_at_most_and_one_if_it_is_narrow():
+    assert most_readable(8, 2, 9) == 0.5
+    assert most_readable(8, 2, 1) == 0.25
+    assert most_readable(8, 8, 9) == 1

@@ -274,3 +274,7 @@ def test_unequal_counts_and_empty_layers_are_refused(model):
         prune(model, kept)
     with pytest.raises(Refused, match="layer 2"):
         prune(model, random_heads(model, (2, 1, 0), 0))
+
+
+def test_what_decides_is_the_trimmed_mean(model, contexts):
+    assert importance(model, contexts).average == "trimmed"

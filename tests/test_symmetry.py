@@ -4,12 +4,13 @@ import pytest
 import torch
 
 from icl.contexts import draw
-from icl.descent import GradientDescent
+from icl.descent import GradientDescent, ReweightedGD
 from icl.errors import Refused
 from icl.experiments.models import EQUAL
 from icl.predictors import excess_risk
 from icl.starts import fresh
 from icl.symmetry import Symmetrised, averages, moved, signed_permutations
+from icl.tasks import SparseLinear
 
 PLAN = EQUAL["heads-8-2"]
 CONTEXTS = draw(PLAN.config.task, 50, "evaluate", 1)
@@ -59,3 +60,10 @@ def test_an_average_has_at_most_the_average_of_the_risks():
     both = averages(model, CONTEXTS, (1, 4))
     assert tuple(both) == (1, 4)
     torch.testing.assert_close(both[4], Symmetrised(model, 4).weights(CONTEXTS))
+
+
+def test_an_average_over_few_is_one_of_few_beside_one_of_many():
+    contexts = draw(SparseLinear(4, 2, 8), 10, "evaluate", 0)
+    both = averages(ReweightedGD(3, 0.1), contexts, (2, 4))
+    assert torch.allclose(both[2], averages(ReweightedGD(3, 0.1), contexts, (2,))[2])
+    assert not torch.allclose(both[2], both[4] / 2, atol=1e-3)

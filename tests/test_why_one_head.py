@@ -126,3 +126,7 @@ def test_the_chapter_at_its_smallest():
 def test_too_few_contexts_are_refused():
     with pytest.raises(Refused, match="contexts=4"):
         why_one_head.run(contexts=4, seed=1)
+
+
+def test_the_effective_number_is_of_squares():
+    assert effective(torch.tensor([[3.0, 1.0], [1.0, 1.0]])).tolist() == pytest.approx([1.6, 2.0])
