@@ -22,7 +22,7 @@ from icl.intervals import others
 from icl.tasks import SparseLinear, Task
 
 STREAMS = ("train", "tune", "evaluate")
-A_CONTEXT = 400_000  # bytes that an experiment takes for every context, at most
+A_CONTEXT = 400_000  # bytes that an experiment takes for every context: an estimate, not a bound
 NEXT_SEEDS = 1000  # that an experiment draws from after the one it is given
 PARTS = ("w", "gram", "tokens", "queries")  # what a context consists of, besides its task
 
