@@ -97,9 +97,10 @@ class Checkpoint:
         def chosen(weights: dict[str, Tensor]) -> dict[str, Tensor]:
             return {name: value[rows] for name, value in weights.items()}
 
+        model = with_weights(self.config, seeds, chosen(self.model.state_dict()))
         return replace(
             self,
-            model=with_weights(self.config, seeds, chosen(self.model.state_dict())),
+            model=model.to(self.model.embed.weight),
             snapshots={step: chosen(weights) for step, weights in self.snapshots.items()},
             seeds=tuple(seeds),
             first_losses=self.first_losses[:, rows],

@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 
 from icl.architecture import Architecture
-from icl.errors import choose, real, require
+from icl.errors import choose, real, require, several
 from icl.recipe import Recipe
 from icl.tasks import Nonlinear, SparseLinear, Task
 
 CHOICES = ("importance", "random")
+STARTS = ("start", "split", "written")  # settings that say where a training starts
 
 # Settings that came after files had been written, and what a file without them means. These are
 # facts of the past: they never follow a default, and a value like these leaves a hash as it was.
@@ -49,10 +50,23 @@ class Split:
 
 
 @dataclass(frozen=True)
+class Written:
+    """A start from the network of two layers by hand that these eleven numbers are written as."""
+
+    numbers: tuple[float, ...]
+
+    def __post_init__(self):
+        for number in several("numbers", self.numbers):
+            real("numbers", number, "(-inf, inf)")
+        object.__setattr__(self, "numbers", tuple(map(float, self.numbers)))
+        require(len(self.numbers) == 11, f"numbers={self.numbers}: allowed are eleven")
+
+
+@dataclass(frozen=True)
 class Configuration:
     """Everything that determines a trained model but its seed.
 
-    Training starts from drawn weights, or where `start` or `split` says.
+    Training starts from drawn weights, or where one of `start`, `split` and `written` says.
     """
 
     task: Task = field(default_factory=SparseLinear)
@@ -60,9 +74,11 @@ class Configuration:
     recipe: Recipe = field(default_factory=Recipe)
     start: Start | None = None
     split: Split | None = None
+    written: Written | None = None
 
     def __post_init__(self):
-        require(not self.start or not self.split, f"start={self.start}: has no split={self.split}")
+        starts = [name for name in STARTS if getattr(self, name)]
+        require(len(starts) < 2, f"{' and '.join(starts)}: a training has one start")
         require(
             self.task.d == self.architecture.d,
             f"d={self.architecture.d} of the architecture: the task has d={self.task.d}",
@@ -74,7 +90,7 @@ class Configuration:
         )
 
     def to_dict(self) -> dict:
-        return {k: v for k, v in asdict(self).items() if v is not None or k != "split"}
+        return {k: v for k, v in asdict(self).items() if v is not None or k not in STARTS[1:]}
 
     @classmethod
     def from_dict(cls, data: dict) -> "Configuration":
@@ -84,6 +100,7 @@ class Configuration:
             "recipe": Recipe,
             "start": Start,
             "split": Split,
+            "written": Written,
         }
         whole = {k: ADDED.get(k, {}) | given for k, given in data.items() if given}
         return cls(**{name: parts[name](**given) for name, given in whole.items()})
@@ -147,7 +164,8 @@ class Configuration:
 
     def _training_words(self) -> Iterator[str]:
         if not self.start:
-            yield from ["split"] * bool(self.split) + self.recipe.words()
+            by_hand = {"split": self.split, "from eleven numbers": self.written}
+            yield from [word for word, start in by_hand.items() if start] + self.recipe.words()
             return
         chosen = " at random" if self.start.keep == "random" else ""
         yield f"pruned{chosen} and fine-tuned"

@@ -82,7 +82,7 @@ def split_steps(config: Architecture, rate: float, shares: list[Tensor]) -> Line
     for layer, share in enumerate(shares, first):
         for head, part in enumerate(share.double().unbind(dim=1)):
             _write_step(model, layer, rate * part, head)
-    _balance(model)
+    balance(model)
     return model
 
 
@@ -134,7 +134,7 @@ def correct_digits(errors: Tensor) -> Tensor:
     return -errors.amax(dim=(-2, -1)).clamp(min=torch.finfo(torch.float64).eps).log10()
 
 
-def _balance(model: LinearTransformer) -> None:
+def balance(model: LinearTransformer) -> None:
     """Give the four matrices of every head one norm, which leaves what it does as it is."""
     for weights in map(by_head, model.blocks):
         norms = torch.stack([weight.flatten(2).norm(dim=-1) for weight in weights])

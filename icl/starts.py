@@ -1,5 +1,5 @@
 """Where a training starts: from drawn weights, from a shipped model whose heads were pruned, or
-from an algorithm written by hand whose steps are split over heads.
+from a network written by hand, like an algorithm whose steps are split over heads.
 """
 
 from functools import cache
@@ -16,6 +16,7 @@ from icl.heads import Importance, importance, most_important, prune, random_head
 from icl.recipe import PRECISIONS
 from icl.training import Trainer
 from icl.transformer import Transformer, build
+from icl.two_layers import TwoLayers
 
 TUNING_CONTEXTS = 2048  # that heads are chosen on
 
@@ -26,6 +27,8 @@ def begin(config: Configuration, seeds: tuple[int, ...], device: str = "cpu") ->
         model = pruned(config.start, config.architecture, seeds)
     elif config.split:
         model = split(config, seeds)
+    elif config.written:
+        model = written(config, seeds)
     else:
         model = fresh(config, seeds)
     return Trainer(config, seeds, model.to(device, PRECISIONS[config.recipe.precision]))
@@ -36,7 +39,8 @@ def fresh(config: Configuration, seeds: tuple[int, ...]) -> Transformer:
     require(
         config.start is None, f"start={config.start}: these models start from another's weights"
     )
-    require(config.split is None, f"split={config.split}: these models start from an algorithm")
+    for name, start in {"split": config.split, "written": config.written}.items():
+        require(start is None, f"{name}={start}: these models start from weights by hand")
     model = build(config.architecture, len(seeds))
     return model.initialise(seeds, config.recipe.init_scale)
 
@@ -77,6 +81,12 @@ def split(config: Configuration, seeds: tuple[int, ...]) -> Transformer:
     drawn = [torch.stack([-torch.rand(h, generator=rng).log() for rng in rngs]) for h in counts]
     shares = [part / part.sum(dim=1, keepdim=True) for part in drawn]
     return split_steps(config.architecture, config.split.step_rate, shares).float()
+
+
+def written(config: Configuration, seeds: tuple[int, ...]) -> Transformer:
+    """Two layers by hand, the same for every seed."""
+    numbers = torch.tensor(config.written.numbers, dtype=torch.float64)
+    return TwoLayers(numbers).written(config.architecture, len(seeds)).float()
 
 
 @cache

@@ -1,5 +1,6 @@
 """Training: the loss, the schedule, batches of models, and resuming to the bit."""
 
+import json
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import torch
 from icl import training
 from icl.architecture import Architecture
 from icl.checkpoints import finished
-from icl.configuration import Configuration, Split, Start
+from icl.configuration import Configuration, Split, Start, Written
 from icl.constructions import preprocess_then_optimise
 from icl.contexts import draw
 from icl.errors import Failed, Refused
@@ -24,6 +25,7 @@ from icl.replay import verify
 from icl.starts import begin, fresh, pruned
 from icl.tasks import Nonlinear, SparseLinear
 from icl.training import clip_per_model
+from icl.two_layers import TwoLayers
 
 SMALL = Configuration(
     SparseLinear(d=4, s=2, n=12, values="sphere"),
@@ -359,7 +361,33 @@ def test_a_split_start_is_algorithm_1_in_shares_drawn_from_the_seed(tmp_path):
     again = load(tmp_path / "split.safetensors")
     assert again.config == config
     assert all(check.passed for check in verify(again))
-    with pytest.raises(Refused, match="start from an algorithm"):
+    with pytest.raises(Refused, match="start from weights by hand"):
         fresh(config, (0,))
-    with pytest.raises(Refused, match="has no split"):
+    with pytest.raises(Refused, match="start and split: a training has one start"):
         replace(config, start=Start("workhorse-3", "0" * 12))
+
+
+def test_a_written_start_is_two_layers_by_hand_for_every_seed(tmp_path):
+    numbers = (-0.4, -0.2, 0.3, 1.5, -0.5, -0.1, -0.2, 0.5, 0.1, 0.8, 2.8)
+    shape = Architecture(4, (6, 5), d_head=5, d_model=10)
+    config = replace(SMALL, architecture=shape, written=Written(numbers))
+    assert Configuration.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+    assert "written" not in SMALL.to_dict()
+    assert config.hash != replace(config, written=None).hash
+    assert config.hash != replace(config, written=Written((*numbers[:-1], 2.9))).hash
+    assert ", from eleven numbers" in config.label
+    contexts = draw(SMALL.task, 50, "evaluate", seed=0)
+    expected = TwoLayers(torch.tensor(numbers, dtype=torch.float64)).weights(contexts)
+    found = begin(config, (0, 3)).model.double().weights(contexts)
+    torch.testing.assert_close(found, expected.expand(2, -1, -1), rtol=1e-4, atol=1e-5)
+    save(finished("written", train(config, (0, 3))), tmp_path / "written.safetensors")
+    again = load(tmp_path / "written.safetensors")
+    assert again.config == config
+    assert all(check.passed for check in verify(again))
+    with pytest.raises(Refused, match="start from weights by hand"):
+        fresh(config, (0,))
+    with pytest.raises(Refused, match="split and written: a training has one start"):
+        replace(config, split=Split(0.1))
+    for wrong in ((*numbers, 1.0), numbers[:-1], (*numbers[:-1], float("nan")), 3):
+        with pytest.raises(Refused, match="numbers="):
+            Written(wrong)

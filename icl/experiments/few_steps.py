@@ -158,7 +158,7 @@ class Result(Judged):
 
 def describe(model: Checkpoint, found: Iteration, contexts: Contexts) -> Description:
     """How near a network's answers are to an iteration, to walks, and to references."""
-    answers, depth = model.model.weights(contexts).double(), len(model.config.architecture.heads)
+    answers, depth = model.model.weights(contexts), len(model.config.architecture.heads)
 
     def distance(u: Tensor) -> Tensor:
         return (answers - u).square().sum(dim=-1)
@@ -179,8 +179,8 @@ def run(contexts: int, seed: int) -> Result:
     check(contexts, seed, 20)
     on, fitting = Comparison.on(WORKHORSE, contexts, seed), draw(WORKHORSE, FITTED, "tune", 1)
     descriptions, iterations, risks = {}, {}, {}
-    for model in trained(PLANS).values():
-        answers, label = model.model.weights(fitting).double(), model.label
+    for model in trained(PLANS, "double").values():
+        answers, label = model.model.weights(fitting), model.label
         iterations[label] = fit(answers, fitting, len(model.config.architecture.heads))
         descriptions[label] = describe(model, iterations[label], on.contexts)
         risks[label] = on.risk(model.model), on.risk(iterations[label])

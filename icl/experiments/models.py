@@ -11,7 +11,7 @@ from icl.checkpoints import Checkpoint
 from icl.configuration import Configuration, Plan
 from icl.errors import require
 from icl.files import load
-from icl.recipe import USUAL
+from icl.recipe import PRECISIONS, USUAL
 from icl.tasks import SparseLinear, Task
 
 # Files whose models are repeated over more than five seeds: where five left a setting undecided in
@@ -19,16 +19,12 @@ from icl.tasks import SparseLinear, Task
 REPEATED = {
     10: {
         "s1-noise0.3-888",
-        "s1-noise0.3-888-decay0.0001",
-        "s1-noise0.5-888-decay0.0001",
-        "s1-noise0.5-844-decay0.0001",
-        "s1-noise1-844-decay0.0001",
+        *(f"s1-noise{noise}-888-decay0.0001" for noise in (0.3, 0.5)),
+        *(f"s1-noise{noise}-844-decay0.0001" for noise in (0.5, 1)),
         "s2-noise0.5-888",
         "s4-noise0.1-888",
-        "s4-noise0.5-888-decay0.0001",
-        "s4-noise0.5-844-decay0.0001",
+        *(f"s4-noise0.5-{heads}-decay0.0001" for heads in (888, 844)),
         "s4-noise1-888-decay0.0001",
-        "s1-noise0.5-888-d16",
         "s1-noise0.5-888-d16-decay0.0001",
         "s1-noise0.5-888-24000-decay0.0001",
         "s1-noise0.5-888-decay0.0003",
@@ -39,6 +35,7 @@ REPEATED = {
     },
     20: {
         "s1-noise0.5-888",
+        "s1-noise0.5-888-d16",
         "heads-4-2",
         "heads-16-2",
         "heads-8-2-56000",
@@ -49,8 +46,7 @@ REPEATED = {
         "s2-noise1-844-decay0.0001",
         "heads-1-n16",
         "workhorse-3-decay",
-        "split-844-0",
-        "split-844-0.01",
+        *(f"split-844-{decay}" for decay in (0, 0.01)),
         *(f"{task}-{h}11" for task in ("s1-noise0.5", "s2-noise1") for h in (1, 2, 4, 8, 16)),
     },
 }
@@ -102,7 +98,7 @@ FULL = {
 }
 # The same with light decay, under which heads die.
 DECAYED = dict([filed("workhorse-3-decay", workhorse(8, 8, 8, weight_decay=3e-4))])
-# The names of models that differ in the number of heads per layer only, by depth.
+# Names of models that differ in the number of heads per layer only, by depth.
 BY_HEADS = {
     depth: {h: f"heads-{h}-{depth}" for h in (1, 2, 4)}
     | {8: f"workhorse-{depth}" if depth in (3, 5) else f"heads-8-{depth}"}
@@ -228,21 +224,25 @@ PRACTICAL = {
 }
 
 
-def trained(plans: dict[str, Plan]) -> dict[str, Checkpoint]:
+def trained(plans: dict[str, Plan], precision: str = "single") -> dict[str, Checkpoint]:
     """The planned models, as they ship; no two may have one label, which results go by."""
     found = {name: load(name) for name in plans}
+    for model in found.values():
+        model.model.to(PRECISIONS[precision])
     labels = [model.label for model in found.values()]
     twins = sorted({label for label in labels if labels.count(label) > 1})
     require(not twins, f"models called {twins}: every label must be one model's")
     return found
 
 
-def trained_families(members: dict[K, dict[int, Filed]]) -> dict[K, dict[int, Checkpoint]]:
+def trained_families(
+    members: dict[K, dict[int, Filed]], precision: str = "single"
+) -> dict[K, dict[int, Checkpoint]]:
     """Planned models as they ship, in the places of their files and plans.
 
     Models of a family are compared seed by seed: each has the seeds that all of them have.
     """
-    found = trained(dict(plan for family in members.values() for plan in family.values()))
+    found = trained(dict(x for family in members.values() for x in family.values()), precision)
     families = {}
     for kind, family in members.items():
         shared = min((plan.seeds for _, plan in family.values()), key=len)

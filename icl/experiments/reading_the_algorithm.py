@@ -137,7 +137,7 @@ CLAIMS = (C3, C4)
 def read(model: Checkpoint, fitting: Contexts, contexts: Contexts) -> Reading:
     """Fit the coefficients of a network's answers on some contexts, and judge them on others."""
     found = project(model.model.weights(fitting), MONOMIALS, fitting)
-    answers, mine = model.model.weights(contexts).double(), found.weights(contexts)
+    answers, mine = model.model.weights(contexts), found.weights(contexts)
     others = (mine.sum(dim=0) - mine) / (len(mine) - 1)
     return Reading(
         squared_error(answers, contexts),
@@ -232,7 +232,7 @@ def run(contexts: int, seed: int) -> Result:
     128 shown on a 32nd of them.
     """
     check(contexts, seed, 64)
-    models = trained(PLANS)
+    models = trained(PLANS, "double")
     on = Comparison.on(WORKHORSE, contexts, seed)
     fitting = draw(WORKHORSE, FITTING, "tune", 1)  # baselines are tuned on seed 0
     readings = {name: read(model, fitting, on.contexts) for name, model in models.items()}

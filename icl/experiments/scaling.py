@@ -197,7 +197,7 @@ def measured(task: SparseLinear, contexts: int, seeds: range) -> dict[str, Tenso
 
 def networks(what: str, contexts: int, seeds: range) -> Risks:
     """Risks of networks over their seeds, (M,), and of estimators in repetitions, (R,)."""
-    families = trained_families(NETWORKS[what])
+    families = trained_families(NETWORKS[what], "double")
     found: Risks = {}
     for x, task in THEIRS[what].items():
         batches = [draw(task, contexts, "evaluate", seed) for seed in seeds]

@@ -1,6 +1,6 @@
 """What can an answer of each degree do? The exact optimum, and how near trained networks come."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 import pandas as pd
@@ -8,8 +8,10 @@ import torch
 from torch import Tensor
 
 from icl import figures, tables
+from icl.architecture import Architecture
 from icl.checkpoints import Checkpoint
 from icl.claims import AFTER_CHEN, OURS, Claim, Criterion, Judged, judge
+from icl.configuration import Configuration, Plan, Written
 from icl.contexts import check
 from icl.estimators import ESTIMATORS
 from icl.experiments.comparison import Comparison, Pair
@@ -27,6 +29,7 @@ from icl.intervals import estimate, trimmed
 from icl.moments import mean_risk, optimum
 from icl.polynomials import Monomial, monomials
 from icl.predictors import LinearPredictor
+from icl.recipe import USUAL
 from icl.tasks import SparseLinear
 from icl.training import one_thread
 from icl.words import FALL, PERCENT
@@ -41,9 +44,18 @@ MORE = dict(
         filed("heads-8-2-56000", workhorse(8, 8, steps=56_000)),
     ]
 )
+# Where descent on the exact mean risk of two layers that treat features alike ended, and networks
+# that can compute it, trained from there and from drawn weights.
+ELEVEN = Written((-0.381, -0.248, 0.249, 1.64, -0.43, -0.0642, -0.234, 0.551, 0.108, 0.833, 2.85))
+ALIKE = Configuration(WORKHORSE, Architecture(8, (10, 9), 9, 18), USUAL["workhorse"])
+STARTED = {
+    "two-layers-drawn": Plan(ALIKE),
+    "two-layers-written": Plan(replace(ALIKE, written=ELEVEN)),
+}
 # The degree of ŵ by layers of linear attention: every layer takes degree q to 3q + 1, from 0.
 REACH = {layers: (3**layers - 1) // 2 for layers in (1, 2)}
-PLANS = {name: EQUAL[name] for layers in REACH for name in BY_HEADS[layers].values()} | MORE
+PLANS = {name: EQUAL[name] for layers in REACH for name in BY_HEADS[layers].values()}
+PLANS |= MORE | STARTED
 SETTINGS = {
     f"s = {s}, noise {noise:g}, {kind}": SparseLinear(8, s, 32, noise, values)
     for (kind, values), s, noise in product(VALUES.items(), (1, 2, 4), (0.3, 1.0))
@@ -226,7 +238,7 @@ def run(contexts: int, seed: int) -> Result:
             found = {name: on.risk(rung) for name, rung in (ladder(task) | known).items()}
             by_s.setdefault(f"noise {noise:g}", {})[s] = on.baselines | found
     on = Comparison.on(WORKHORSE, contexts, seed)
-    models = trained(PLANS)
+    models = trained(PLANS, "double")
     rungs = {depth: optimum(WORKHORSE, monomials(degree)) for depth, degree in REACH.items()}
     risks = {name: on.risk(model.model) for name, model in models.items()}
     floors = {
