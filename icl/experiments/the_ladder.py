@@ -32,30 +32,25 @@ from icl.predictors import LinearPredictor
 from icl.recipe import USUAL
 from icl.tasks import SparseLinear
 from icl.training import one_thread
-from icl.words import FALL, PERCENT
+from icl.two_layers import TwoLayers
+from icl.words import FALL, PERCENT, percent
 
 DEGREES = (1, 2, 3, 4)
 NOTHING = 1e-3  # of ridge's risk: Bayes' where the only weight is 1 or −1
 CUBE = Monomial(0, (), (0, 0, 0))  # r̂³, which Algorithm 1 answers after one step
 # Two layers with twice the heads and with four times the training.
-MORE = dict(
-    [
-        filed("heads-16-2", workhorse(16, 16)),
-        filed("heads-8-2-56000", workhorse(8, 8, steps=56_000)),
-    ]
-)
-# Where descent on the exact mean risk of two layers that treat features alike ended, and networks
-# that can compute it, trained from there and from drawn weights.
+MORE = dict([filed("heads-16-2", workhorse(16, 16))])
+MORE |= [filed("heads-8-2-56000", workhorse(8, 8, steps=56_000))]
+# Where descent on the exact risk of two layers that treat features alike ended: a start.
 ELEVEN = Written((-0.381, -0.248, 0.249, 1.64, -0.43, -0.0642, -0.234, 0.551, 0.108, 0.833, 2.85))
 ALIKE = Configuration(WORKHORSE, Architecture(8, (10, 9), 9, 18), USUAL["workhorse"])
-STARTED = {
+MORE |= {
     "two-layers-drawn": Plan(ALIKE),
     "two-layers-written": Plan(replace(ALIKE, written=ELEVEN)),
 }
 # The degree of ŵ by layers of linear attention: every layer takes degree q to 3q + 1, from 0.
 REACH = {layers: (3**layers - 1) // 2 for layers in (1, 2)}
-PLANS = {name: EQUAL[name] for layers in REACH for name in BY_HEADS[layers].values()}
-PLANS |= MORE | STARTED
+PLANS = {n: EQUAL[n] for layers in REACH for n in BY_HEADS[layers].values()} | MORE
 SETTINGS = {
     f"s = {s}, noise {noise:g}, {kind}": SparseLinear(8, s, 32, noise, values)
     for (kind, values), s, noise in product(VALUES.items(), (1, 2, 4), (0.3, 1.0))
@@ -165,6 +160,12 @@ class Result(Judged):
     models: dict[str, Checkpoint]
     risks: dict[str, Tensor]
     floors: dict[str, Tensor]
+
+    @property
+    def by_hand(self) -> str:
+        """The least risk of degree 4 as a share of that of the eleven numbers, both exact."""
+        hand = TwoLayers(torch.tensor(ELEVEN.numbers).double()).polynomial(WORKHORSE)
+        return percent(least(WORKHORSE, REACH[2]) / mean_risk(WORKHORSE, hand).item())
 
     def plot_ladder(self) -> None:
         """Risks at every sparsity, as multiples of ridge's; what is next to nothing is left out."""
