@@ -201,7 +201,7 @@ return residual  # before the first step ⇒ return torch.ones_like(residual)  #
 self.values[0] < value < self.values[-1] ⇒ self.values[0] <= value <= self.values[-1]
 left**t - 1 ⇒ left ** (t - 1) - 1
 """),
-    "estimators": ("test_estimators test_baselines", """
+    "estimators": ("test_estimators test_baselines test_one_layer", """
 contexts.xx + self.penalty * eye ⇒ contexts.xx + self.penalty**2 * eye
 target.clamp(-self.penalty, self.penalty) ⇒ target.clamp(0, self.penalty)
 residual -= xx[j] * move ⇒ residual -= move
@@ -269,6 +269,16 @@ u = u + sum(parts) ⇒ u = sum(parts)
 away.log1p().mean(dim=-1).sum().backward() ⇒ away.mean(dim=-1).sum().backward()
 torch.einsum("bij,mbj->mbi", contexts.xx, g) - g, ⇒ torch.einsum("bij,mbj->mbi", contexts.xx, g),
 """),
+    "two_layers": ("test_two_layers", """
+(1 + β * p[..., None]) * one + α * s ⇒ (1 + β * p[..., None]) * one - α * s
+δ + ε * s.diagonal(dim1=-2, dim2=-1) ⇒ δ + ε
+b = torch.cat([η * r, 1 + ζ * p], dim=-1) ⇒ b = torch.cat([r, 1 + ζ * p], dim=-1)
+ub * (μ * u + ν * b) ⇒ ub * (ν * u + μ * b)
+((by_input, α, η), (by_label, γ - β * ε, ζ)) ⇒ ((by_input, α, η), (by_label, γ, ζ))
+value[:, y, j, 1], output[:, j, 1, j] = 1, β ⇒ value[:, y, j, 1], output[:, j, 1, j] = 1, -β
+model.embed.weight[:, d, z] = δ ⇒ model.embed.weight[:, d, z] = 0
+key[:, j, d, j], query[:, j, d, j] = 1, ρ ⇒ key[:, j, d, j], query[:, j, d, j] = 1, 1
+"""),
     "polynomials": ("test_polynomials test_moments", """
 - contexts.task.s - contexts.task.noise**2 ⇒ - contexts.task.s
 c = contexts.xx - torch.eye(contexts.task.d, dtype=contexts.gram.dtype) ⇒ c = contexts.xx
@@ -302,7 +312,11 @@ single = on.risk(alone).mean(dim=0) ⇒ single = on.risk(alone)[0]
 }  # fmt: skip
 
 # Survivors that make no difference, and why.
-EQUIVALENT = {}
+EQUIVALENT = {
+    "one_layer: return np.linalg.solve(second, cross).T ⇒ return np.linalg.solve(second, cross)": (
+        "the best step is symmetric: test_the_best_step_is_symmetric_whatever_the_second_moments"
+    ),
+}
 
 
 def mutants():

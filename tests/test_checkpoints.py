@@ -12,7 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 import icl
-from icl import configuration, files
+from icl import configuration, files, replay
 from icl.architecture import Architecture
 from icl.checkpoints import finished, join, recorded_risk
 from icl.configuration import Configuration, Plan
@@ -416,3 +416,12 @@ def test_checkpoints_of_two_configurations_are_not_joined(small):
     other = replace(small.only((4,)), config=replace(small.config, recipe=Recipe(25, batch=9)))
     with pytest.raises(Refused, match="one configuration"):
         join(other, small.only((9,)))
+
+
+def test_what_overflows_alike_is_alike_and_nan_is_not():
+    inf, nan = torch.inf, torch.nan
+    assert replay._relative(torch.tensor([inf, 2.0]), torch.tensor([inf, 1.0])) == 1.0
+    for ours, theirs in ((inf, 1.0), (1.0, inf), (inf, -inf), (nan, nan), (1.0, nan)):
+        assert replay._relative(torch.tensor([ours]), torch.tensor([theirs])) > 1e30
+    assert not replay.Check("what is no number", nan, 1.0).passed
+    assert replay.Check("what is near enough", 1.0, 1.0).passed

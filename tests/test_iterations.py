@@ -74,6 +74,17 @@ def test_a_fit_finds_an_iteration_again_whichever_models_stand_beside_it(monkeyp
     torch.testing.assert_close(alone.coefficients, found.coefficients[1:])
 
 
+def test_a_context_whose_answer_explodes_does_not_rule_a_fit(monkeypatch):
+    monkeypatch.setattr(iterations, "FITTING", Recipe(steps=400, batch=128, lr=0.05))
+    contexts = draw(WORKHORSE, 1024, "tune", 4)
+    answers = steps(2, g=0.4).weights(contexts)
+    exploded = answers.clone()
+    exploded[:, ::100] *= 1e4
+    found = fit(exploded, contexts, 2).weights(contexts)
+    left = (found - answers).square().sum(dim=-1)[:, 1:100]
+    assert left.mean() < 0.01 * answers.square().sum(dim=-1).mean()
+
+
 @pytest.mark.parametrize("shape", [(2, 12), (1, 0, 12), (1, 2, 11)])
 def test_coefficients_of_another_shape_are_refused(shape):
     with pytest.raises(Refused, match=r"allowed is \(M, L, 12\)"):

@@ -11,7 +11,7 @@ import torch
 from icl.contexts import Contexts, draw
 from icl.descent import GradientDescent, PreprocessedGD
 from icl.errors import Refused
-from icl.polynomials import Monomial, Polynomial, evaluate, monomials
+from icl.polynomials import Monomial, Polynomial, evaluate, monomials, project
 from icl.tasks import SparseLinear
 
 TASK = SparseLinear(8, 2, 32, 1.0, "sphere")
@@ -152,3 +152,16 @@ def test_what_cannot_be_listed_or_is_not_alike_is_refused():
     uneven = SparseLinear(2, 1, 4, covariance=(1.0, 2.0))
     with pytest.raises(Refused, match="features are all alike"):
         evaluate([R], draw(uneven, 2, "tune", 1))
+
+
+def test_a_projection_finds_a_polynomial_again_and_leaves_what_is_orthogonal():
+    contexts, of = draw(TASK, 200, "tune", 1), monomials(3)
+    truth = torch.randn(2, len(of), generator=torch.Generator().manual_seed(0)).double()
+    answers = Polynomial(of, truth).weights(contexts)
+    torch.testing.assert_close(project(answers, of, contexts).coefficients, truth)
+    noisy = answers + contexts.w  # no polynomial: what is left is orthogonal to all of them
+    left = noisy - project(noisy, of, contexts).weights(contexts)
+    inner = torch.einsum("mbd,bpd->mp", left, evaluate(of, contexts))
+    sizes = left.norm(dim=(1, 2))[:, None] * evaluate(of, contexts).norm(dim=(0, 2))
+    assert (inner.abs() < 1e-8 * sizes).all()
+    assert left.norm() > 1

@@ -5,7 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 
+from icl.architecture import Architecture
 from icl.claims import NOT_REPRODUCED, REPRODUCED
+from icl.constructions import blank
 from icl.contexts import draw
 from icl.costs import effective, leading, merge, merging_law
 from icl.descent import PreprocessedGD
@@ -66,6 +68,17 @@ def test_effective_heads_and_one_term_s_part():
         torch.testing.assert_close(part, torch.ones(5).double())
     drawn = leading(model("split-844-0", fresh))
     assert max(part.max() for part in drawn) < 0.9
+
+
+def test_the_leading_share_is_of_squares():
+    """Two heads that read and write apart, one three times as strong."""
+    model = blank(Architecture(2, (2,), 1, 4))
+    query, key, value, output = (maps.weight for maps in model.blocks[0].maps())
+    for head, strength in enumerate((3.0, 1.0)):
+        for weight in (query, key, value):
+            weight[:, head, head, 0] = 1
+        output[:, head, 0, -1] = strength
+    torch.testing.assert_close(leading(model)[0], torch.tensor([0.9]).double())
 
 
 def judged(with_decay, without):
