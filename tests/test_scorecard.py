@@ -99,3 +99,22 @@ def test_the_highlights_quote_claims_of_the_book():
     claims = {claim.id for found in experiments().values() for claim in found.CLAIMS}
     assert {highlight.claim for highlight in HIGHLIGHTS} <= claims
     assert 4 <= len(HIGHLIGHTS) <= 6
+
+
+def test_a_page_quotes_what_was_found_in_a_setting_or_at_an_end():
+    other = Criterion("other gap", lambda x: {"x": -x, "y": x}, 0.5, "", said="{}", unit=PERCENT)
+    found = [judged({"a": ABOVE, "b": BELOW}, criteria=(GAP, other))]
+    for place, expected in {
+        "a": "90 %",
+        "b; 0": "10 %",
+        "lowest": "10 %",
+        "highest": "90 %",
+        "a, x; 1": "-90 %",
+        "highest; 1": "90 %",
+    }.items():
+        text = scorecard.quoted(f"It is {{found}}`A2; {place}`, {{term}}`so`.", found)
+        assert text.replace("−", "-") == f"It is {expected}, {{term}}`so`."
+    with pytest.raises(Failed, match="a page quotes A7: no chapter judges it"):
+        scorecard.quoted("{found}`A7; a`", found)
+    with pytest.raises(Failed, match="a page quotes A2 at 'c': known are b; a; lowest; highest"):
+        scorecard.quoted("{found}`A2; c`", found)

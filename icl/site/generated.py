@@ -15,14 +15,20 @@ ASKED = re.compile(r"^(?:```\{(?:include|figure)\} |:file: )([\w-]+\.(?:txt|svg)
 
 
 def write(folder: Path, stage: Path, executed: dict[str, Path], project: str | None) -> None:
-    """Write into the staged pages' folder what they include, from the executed chapters by name.
+    """Write into the staged pages' folder what they include, and into the pages what they quote,
+    from the executed chapters by name.
 
     `project` is the project's web address, if it is known.
     """
-    sources = [path.read_text(encoding="utf-8") for path in stage.glob("*.md")]
-    asked = sorted({name for text in sources for name in ASKED.findall(text)})
-    made = contents(folder, executed, project)
-    for name in asked:
+    found = [(name, verdict) for name, path in executed.items() for verdict in verdicts(path)]
+    asked = set()
+    for page in stage.glob("*.md"):
+        text = page.read_text(encoding="utf-8")
+        asked.update(ASKED.findall(text))
+        if scorecard.QUOTED.search(text):
+            page.write_text(scorecard.quoted(text, found), encoding="utf-8")
+    made = contents(folder, executed, found, project)
+    for name in sorted(asked):
         if not (stage / name).exists():
             if name not in made:
                 raise Failed(f"a page includes {name}: generated are {', '.join(made)}")
@@ -30,10 +36,9 @@ def write(folder: Path, stage: Path, executed: dict[str, Path], project: str | N
 
 
 def contents(
-    folder: Path, executed: dict[str, Path], project: str | None
+    folder: Path, executed: dict[str, Path], found: scorecard.Found, project: str | None
 ) -> dict[str, Callable[[], str]]:
-    """How each is made, by its name."""
-    found = [(name, verdict) for name, path in executed.items() for verdict in verdicts(path)]
+    """How each is made, by its name, from the executed chapters and their verdicts."""
 
     def runs() -> str:
         about = {n: nbformat.read(p, as_version=4).metadata["icl"] for n, p in executed.items()}

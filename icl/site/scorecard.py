@@ -19,6 +19,8 @@ from icl.errors import Failed
 from icl.tables import Text, table
 from icl.words import plain
 
+QUOTED = re.compile(r"\{found\}`([^`]+)`")
+
 # Chapters and the verdicts that they reached.
 Found = list[tuple[str, dict]]
 
@@ -130,6 +132,31 @@ def scorecard(found: Found) -> str:
         header = ["claim", "verdict", "what was found"]
         parts.append(f":::{{div}} scorecard\n{table(header, rows)}\n:::")
     return "\n\n".join(parts)
+
+
+def quoted(text: str, found: Found) -> str:
+    """A page's text, with what the chapters found in place of {found}`claim; place; criterion`.
+
+    A place is a setting, with the part if a criterion has several, or the lowest or the highest;
+    criteria are counted from 0, and the first may be left out.
+    """
+    judged = {verdict["id"]: verdict for _, verdict in found}
+
+    def said(asked: re.Match) -> str:
+        claim, place, *criterion = asked[1].split("; ")
+        if claim not in judged:
+            raise Failed(f"a page quotes {claim}: no chapter judges it")
+        findings = judged[claim]["findings"]
+        statistics = [*dict.fromkeys(f["statistic"] for f in findings)]
+        wanted = statistics[int(criterion[0]) if criterion else 0]
+        chosen = sorted((f for f in findings if f["statistic"] == wanted), key=lambda f: f["value"])
+        known = {", ".join(filter(None, (f["setting"], f["part"]))): f["said"] for f in chosen}
+        known |= {"lowest": chosen[0]["said"], "highest": chosen[-1]["said"]}
+        if place not in known:
+            raise Failed(f"a page quotes {claim} at {place!r}: known are {'; '.join(known)}")
+        return known[place]
+
+    return QUOTED.sub(said, text)
 
 
 def place(pair: tuple[str, dict]) -> tuple:
