@@ -9,6 +9,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from icl.errors import Failed
 from icl.site.chapters import Chapter, chapters, execute, root
 from icl.site.prose import EVAL
+from icl.site.scorecard import QUOTED
 
 CHAPTERS = chapters(root())
 # Shares and multiples, which only a run can know. A number of weights or heads is a setting.
@@ -59,3 +60,10 @@ def test_what_to_believe_has_no_number_that_the_run_did_not_find(chapter):
         if cell.cell_type == "markdown" and cell.source.startswith("## What to believe"):
             typed = EVAL.sub("", cell.source)
             assert not MEASURED.search(typed), f"{chapter.name}: {MEASURED.search(typed)[0]}"
+
+
+def test_the_page_that_ends_the_book_quotes_its_numbers():
+    text = (root() / "book" / "under-which-conditions.md").read_text(encoding="utf-8")
+    typed = QUOTED.sub("", text)
+    assert len(QUOTED.findall(text)) > 15
+    assert not MEASURED.search(typed), MEASURED.search(typed)[0]
