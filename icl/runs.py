@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
-from multiprocessing import active_children, get_context, parent_process
+from multiprocessing import active_children, get_context, parent_process, resource_tracker
 from pathlib import Path
 from statistics import median
 from threading import Thread
@@ -182,14 +182,19 @@ def _processes(count: int) -> Iterator[Executor]:
     # Spawned: a forked child would inherit torch's threads in an unknown state.
     spawn = get_context("spawn")
     with ProcessPoolExecutor(count, spawn, start_worker, (1,)) as workers:
-        heed = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as they will, from their start
+        resource_tracker.ensure_running()  # which would take the block away
+        came = []  # interrupts while processes start, which inherit the block, are heeded after it
+        heed = signal.signal(signal.SIGINT, lambda *_: came.append(True))
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         for _ in range(count):
             workers.submit(int)  # starts one
-        signal.signal(signal.SIGINT, heed)
         try:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            signal.signal(signal.SIGINT, heed)
+            if came:
+                raise KeyboardInterrupt
             yield workers
         except KeyboardInterrupt:
-            workers.shutdown(wait=False, cancel_futures=True)
             for child in active_children():
                 child.terminate()
             raise

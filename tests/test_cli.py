@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import BrokenExecutor, Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -244,21 +245,40 @@ def test_long_times_count_their_hours():
     assert runs._clock(59.6) == "00:01:00"
 
 
-@pytest.mark.parametrize("seconds", [0, 3])  # while the processes start, and when they train
-def test_an_interrupt_ends_an_experiment_at_once(tmp_path, seconds):
-    # Where the tests run in the background of a shell, children start with SIGINT ignored.
-    heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
-    code = f"{heed}; from icl.cli import main; main()"
+# Where the tests run in the background of a shell, children start with SIGINT ignored.
+HEED = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+# An interrupt that comes just when the first process is started.
+LATE = """
+import os
+from icl import runs
+start = runs.ProcessPoolExecutor.submit
+def submit(*given):
+    os.killpg(os.getpid(), signal.SIGINT)
+    runs.ProcessPoolExecutor.submit = start
+    return start(*given)
+runs.ProcessPoolExecutor.submit = submit
+"""
+
+
+@pytest.mark.parametrize(("seconds", "change"), [(0, ""), (3, ""), (None, LATE)])
+def test_an_interrupt_ends_an_experiment_at_once(tmp_path, seconds, change):
+    """While the processes start, when they train, and in between."""
+    code = f"{HEED}\n{change}\nfrom icl.cli import main; main()"
     program = [sys.executable, "-c", code, "train", "--experiment", "preprocessing"]
     run = subprocess.Popen(
         [*program, "--output", tmp_path], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         start_new_session=True,
     )  # fmt: skip
-    while "training" not in run.stdout.readline():
-        assert run.poll() is None
-    time.sleep(seconds)
-    os.killpg(run.pid, signal.SIGINT)  # as a terminal does: to the workers, too
-    _, err = run.communicate(timeout=30)
+    try:
+        if seconds is not None:
+            while "training" not in run.stdout.readline():
+                assert run.poll() is None
+            time.sleep(seconds)
+            os.killpg(run.pid, signal.SIGINT)  # as a terminal does: to the workers, too
+        _, err = run.communicate(timeout=60)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(run.pid, signal.SIGKILL)
     assert run.returncode == 130
     assert err.strip() == "interrupted"
 

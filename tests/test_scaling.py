@@ -75,7 +75,7 @@ def test_networks_are_judged_where_they_were_trained():
 def test_risks_of_networks_are_those_of_the_shipped_models():
     found = networks("features d", 200, range(1, 3))
     for d in (4, 12):
-        model = load(f"s1-noise0.5-888-d{d}").only((0, 1, 2, 3, 4)).model
+        model = load(f"s1-noise0.5-888-d{d}").only((0, 1, 2, 3, 4)).model.double()
         batches = [draw(THEIRS["features d"][d], 200, "evaluate", seed) for seed in (1, 2)]
         risks = torch.stack([trimmed(excess_risk(model, batch), dim=-1) for batch in batches])
         torch.testing.assert_close(found[d]["8 heads per layer"], risks.mean(dim=0))

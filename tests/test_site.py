@@ -90,6 +90,11 @@ def axe():
     return file.read_text(encoding="utf-8")
 
 
+# Has the page's script seen how wide its code and tables are?
+SEEN = """[...document.querySelectorAll('article pre, .pst-scrollable-table-container')].every(
+    box => box.scrollWidth - box.clientWidth <= 1 || box.tabIndex === 0)"""
+
+
 class Visit:
     """A page in the browser, and all that went wrong on it or left the site."""
 
@@ -115,6 +120,7 @@ class Visit:
         self.page.evaluate("async () => await window.MathJax?.startup?.promise")
         frame = "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
         self.page.evaluate(frame)
+        self.page.wait_for_function(SEEN)
 
     def turn(self, theme):
         self.page.emulate_media(color_scheme=theme)
