@@ -200,7 +200,7 @@ class Result(Judged):
     def plot_networks(self) -> None:
         """The least risk of its depth as a share of every network's risk, a dot per seed."""
         rows = [
-            {"panel": "", "label": self.models[name].label, "value": value}
+            {"panel": "", "label": self.models[name].label.replace(", d = 8", ""), "value": value}
             for name, risk in self.risks.items()
             for value in reached((risk, self.floors[name])).tolist()
         ]
