@@ -119,6 +119,7 @@ def test_settings_of_other_kinds_of_models_are_theirs_alone(shipped):
     assert found["workhorse-3"]["start"] == "drawn weights"
     assert found["flagship-pruned"]["start"] == "8-8-8 heads, d = 16, pruned by importance"
     assert found["split-844-0"]["start"] == "an algorithm by hand, its steps split over heads"
+    assert found["two-layers-written"]["start"] == "two layers by hand, in eleven numbers"
     assert found["flagship-pruned-random"]["start"] == "8-8-8 heads, d = 16, pruned at random"
 
 

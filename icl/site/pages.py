@@ -167,6 +167,8 @@ def _settings(model: Checkpoint, shipped: dict[str, Checkpoint]) -> dict[str, st
         start = f"{shipped[config.start.model].label}, pruned {KEPT[config.start.keep]}"
     if config.split:
         start = "an algorithm by hand, its steps split over heads"
+    if config.written:
+        start = "two layers by hand, in eleven numbers"
     ours = {"loss": LOSS[config.architecture.collapses], "start": start}
     return found | ours | {"training seeds": _seeds(model.seeds)}
 
