@@ -1,5 +1,6 @@
 """Checkpoint files: whole, honest about damage, and provably from this code."""
 
+import copy
 import json
 import math
 from contextlib import suppress
@@ -80,6 +81,12 @@ def test_weights_that_half_precision_holds_take_half_of_the_space(small, file, t
     again = load(tmp_path / "exact.safetensors").model
     for a, b in zip(exact.model.parameters(), again.parameters(), strict=True):
         assert torch.equal(a, b)
+
+
+def test_the_recorded_risk_is_that_of_evaluation_contexts(small):
+    contexts = draw(small.config.task, 4096, "evaluate", seed=0)
+    weights = copy.deepcopy(small.model).double().weights(contexts)
+    torch.testing.assert_close(small.risks, squared_error(weights, contexts).mean(dim=-1))
 
 
 def test_a_snapshot_is_the_model_after_so_many_steps(small):
