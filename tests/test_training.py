@@ -19,10 +19,11 @@ from icl.constructions import preprocess_then_optimise
 from icl.contexts import draw
 from icl.errors import Failed, Refused
 from icl.files import load, save
+from icl.heads import importance, most_important, prune
 from icl.predictors import excess_risk
 from icl.recipe import Recipe
 from icl.replay import verify
-from icl.starts import begin, fresh, pruned
+from icl.starts import begin, fresh, pruned, tuned_importance
 from icl.tasks import Nonlinear, SparseLinear
 from icl.training import clip_per_model
 from icl.two_layers import TwoLayers
@@ -338,6 +339,20 @@ def test_finetuning_starts_from_the_pruned_model_and_verifies(tmp_path):
         begin(other, (0,))
     with pytest.raises(Refused, match="start from another's weights"):
         fresh(config, (0,))
+
+
+def test_every_seed_keeps_the_heads_that_matter_to_it_on_tuning_contexts():
+    whole = load("workhorse-3")
+    smaller = replace(whole.config.architecture, heads=(8, 1, 1))
+    found = importance(whole.model, draw(whole.config.task, 2048, "tune", seed=0)).by("mean")
+    tuned = tuned_importance("workhorse-3")
+    for layer, (ours, theirs) in enumerate(zip(tuned.top_share.T, found.top_share.T, strict=True)):
+        torch.testing.assert_close(ours, theirs, msg=f"layer {layer + 1}")
+    kept = most_important(found, smaller.heads)
+    assert len({tuple(row.tolist()) for row in kept[1]}) > 1  # it is not one head in all seeds
+    start = pruned(Start("workhorse-3", whole.config.hash), smaller, whole.seeds)
+    for name, value in prune(whole.model, kept).state_dict().items():
+        assert torch.equal(start.state_dict()[name], value), name
 
 
 def test_a_split_start_is_algorithm_1_in_shares_drawn_from_the_seed(tmp_path):
