@@ -9,15 +9,19 @@ from icl.architecture import Architecture
 from icl.claims import NOT_REPRODUCED, REPRODUCED, Claim
 from icl.constructions import gradient_descent
 from icl.contexts import draw
-from icl.estimators import Ridge
+from icl.estimators import Ridge, tuned_gd
 from icl.experiments.comparison import (
     AT_OPTIMUM,
     LEAST_RISK,
     REFERENCES,
+    STEPS,
     TAIL,
+    WALKS,
     Comparison,
+    algorithm,
     better_naive,
     closeness,
+    gain,
     standings,
     tightness,
 )
@@ -154,3 +158,18 @@ def test_the_tail_of_a_risk_is_told_by_its_largest_values_and_what_is_worse_than
 def test_zero_answers_zero():
     comparison = Comparison.on(TASK, 50, seed=3)
     assert torch.equal(comparison.zero, comparison.contexts.w.square().sum(dim=-1))
+
+
+@pytest.mark.parametrize("label", WALKS)
+def test_a_walk_has_the_best_rate_for_a_step_in_each_layer_but_the_first(label):
+    two, three = (
+        tuned_gd(TASK, steps=steps, kind=WALKS[label], relative=True).rate for steps in (2, 3)
+    )
+    assert two != three
+    walk = algorithm(label, TASK, 3)
+    assert (walk.rate, walk.steps) == (two, STEPS)
+
+
+def test_what_eight_heads_gain_is_a_share_of_the_risk_of_one():
+    risks = {8: torch.full((2, 40), 0.25), 1: torch.full((2, 40), 1.0)}
+    torch.testing.assert_close(gain(risks), torch.full((2,), 0.75))
