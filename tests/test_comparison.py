@@ -162,14 +162,14 @@ def test_zero_answers_zero():
 
 @pytest.mark.parametrize("label", WALKS)
 def test_a_walk_has_the_best_rate_for_a_step_in_each_layer_but_the_first(label):
-    two, three = (
-        tuned_gd(TASK, steps=steps, kind=WALKS[label], relative=True).rate for steps in (2, 3)
+    one, two = (
+        tuned_gd(TASK, steps=steps, kind=WALKS[label], relative=True).rate for steps in (1, 2)
     )
-    assert two != three
-    walk = algorithm(label, TASK, 3)
-    assert (walk.rate, walk.steps) == (two, STEPS)
+    assert one != two
+    walk = algorithm(label, TASK, 2)
+    assert (walk.rate, walk.steps) == (one, STEPS)
 
 
 def test_what_eight_heads_gain_is_a_share_of_the_risk_of_one():
     risks = {8: torch.full((2, 40), 0.25), 1: torch.full((2, 40), 1.0)}
-    torch.testing.assert_close(gain(risks), torch.full((2,), 0.75))
+    torch.testing.assert_close(gain(risks), torch.full((2,), 0.75).double())
