@@ -15,8 +15,11 @@ import subprocess
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from queue import SimpleQueue
+
+import psutil
 
 ROOT = Path(__file__).parent.parent
 CAUGHT = 0.95
@@ -348,6 +351,15 @@ def survives(mutant, folder):
         return False
     finally:
         file.write_text(whole, encoding="utf-8")
+        end(folder)
+
+
+def end(folder):
+    """End the processes of this copy that a mistake let live on."""
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if process.environ().get("PYTHONPATH") == str(folder):
+                process.kill()
 
 
 def copied(folder):
