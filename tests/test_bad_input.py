@@ -226,7 +226,7 @@ ANYTHING = st.recursive(
 
 
 @given(data=st.data())
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_settings_of_any_kind_are_taken_or_refused(data):
     """One setting of one kind at a time is anything at all."""
     kind = data.draw(st.sampled_from([SparseLinear, Recipe, Architecture, Nonlinear]))

@@ -407,7 +407,9 @@ def test_adjusted_plans_change_what_is_given_and_no_more():
 
 @pytest.mark.parametrize("name", catalogue())
 def test_every_shipped_model_came_from_this_code(name):
-    for check in verify(load(name)):
+    """In every fourth seed; `icl verify` replays all."""
+    shipped = load(name)
+    for check in verify(shipped.only(shipped.seeds[::4])):
         assert check.passed, f"{check.what} differ by {check.difference}"
 
 
