@@ -104,6 +104,18 @@ def test_a_chapter_that_judges_nothing_says_what_it_found_and_figures_are_of_thi
     assert not (folder / "figure-2.svg").exists()
 
 
+@pytest.mark.parametrize(("given", "taken"), [(None, "3000"), ("77", "77")])
+def test_runs_that_share_a_machine_do_not_wait_busily(book, icl, monkeypatch, given, taken):
+    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
+    if given:
+        monkeypatch.setenv("GOMP_SPINCOUNT", given)
+    asks = "import os\nprint(os.environ['GOMP_SPINCOUNT'])"
+    write(book / "book" / "judging.ipynb", "seed: int = 1  # a seed", asks)
+    assert icl("run", "judging", "--output", book / "here")[0] == 0
+    (path,) = (book / "here").rglob("judging.ipynb")
+    assert nbformat.read(path, as_version=4).cells[-1].outputs[0].text.strip() == taken
+
+
 def test_all_chapters_run_and_failures_are_told_at_the_end(book, icl):
     write(book / "book" / "failing.ipynb", "contexts: int = 9  # contexts", "1 / (contexts - 5)")
     publish(book, "judging")

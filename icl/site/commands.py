@@ -1,5 +1,6 @@
 """What `icl run` offers: a command per chapter, for a notebook's path, and for all chapters."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,9 @@ from icl.site.chapters import Chapter, Job, chapters, execute, executed, root
 
 ALL = "all"
 FEW = 3  # chapters that a line of help can name
+# How long threads of OpenMP wait busily for each other. With its own 300,000 two runs that share a
+# machine take several times as long; with this not, and one alone takes no longer.
+SPINS = "3000"
 
 
 def names() -> list[str]:
@@ -47,6 +51,7 @@ def _of_chapter(name: str, chapter: Chapter) -> click.Command:
         published = differences.published(chapter)
         usual = f"; the published run took {published.record['seconds']:.0f} s" if published else ""
         _note(f"running {job.title}{usual}")
+        os.environ.setdefault("GOMP_SPINCOUNT", SPINS)  # for the kernel
         execute(chapter, job.parameters, job.output, watched=True)
         click.echo("\n".join(differences.report(job.output, published)))
         figures = reruns.extract_figures(job.output)
