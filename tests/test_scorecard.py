@@ -118,3 +118,6 @@ def test_a_page_quotes_what_was_found_in_a_setting_or_at_an_end():
         scorecard.quoted("{found}`A7; a`", found)
     with pytest.raises(Failed, match="a page quotes A2 at 'c': known are b; a; lowest; highest"):
         scorecard.quoted("{found}`A2; c`", found)
+    for number in ("2", "-1", "x"):
+        with pytest.raises(Failed, match=f"criterion {number} of A2: known are 0 to 1"):
+            scorecard.quoted(f"{{found}}`A2; a; {number}`", found)

@@ -148,7 +148,11 @@ def quoted(text: str, found: Found) -> str:
             raise Failed(f"a page quotes {claim}: no chapter judges it")
         findings = judged[claim]["findings"]
         statistics = [*dict.fromkeys(f["statistic"] for f in findings)]
-        wanted = statistics[int(criterion[0]) if criterion else 0]
+        number = criterion[0] if criterion else "0"
+        if number not in map(str, range(len(statistics))):
+            last = len(statistics) - 1
+            raise Failed(f"a page quotes criterion {number} of {claim}: known are 0 to {last}")
+        wanted = statistics[int(number)]
         chosen = sorted((f for f in findings if f["statistic"] == wanted), key=lambda f: f["value"])
         known = {", ".join(filter(None, (f["setting"], f["part"]))): f["said"] for f in chosen}
         known |= {"lowest": chosen[0]["said"], "highest": chosen[-1]["said"]}
