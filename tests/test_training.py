@@ -355,6 +355,16 @@ def test_every_seed_keeps_the_heads_that_matter_to_it_on_tuning_contexts():
         assert torch.equal(start.state_dict()[name], value), name
 
 
+def is_stored_and_begins_by_hand(config, path):
+    """A model trained from there comes back from its file and verifies; no drawn weights do."""
+    save(finished("model", train(config, (0, 3))), path)
+    again = load(path)
+    assert again.config == config
+    assert all(check.passed for check in verify(again))
+    with pytest.raises(Refused, match="start from weights by hand"):
+        fresh(config, (0,))
+
+
 def test_a_split_start_is_algorithm_1_in_shares_drawn_from_the_seed(tmp_path):
     config = replace(
         SMALL, architecture=Architecture(4, (4, 3, 2), d_head=5, d_model=10), split=Split(0.1)
@@ -372,12 +382,7 @@ def test_a_split_start_is_algorithm_1_in_shares_drawn_from_the_seed(tmp_path):
     taken = trainer.model.blocks[1].output.weight[:, :, 0, -1]
     assert not torch.allclose(taken[0], taken[1])
     torch.testing.assert_close(alone.model.blocks[1].output.weight[0, :, 0, -1].double(), taken[1])
-    save(finished("split", train(config, (0, 3))), tmp_path / "split.safetensors")
-    again = load(tmp_path / "split.safetensors")
-    assert again.config == config
-    assert all(check.passed for check in verify(again))
-    with pytest.raises(Refused, match="start from weights by hand"):
-        fresh(config, (0,))
+    is_stored_and_begins_by_hand(config, tmp_path / "model.safetensors")
     with pytest.raises(Refused, match="start and split: a training has one start"):
         replace(config, start=Start("workhorse-3", "0" * 12))
 
@@ -395,12 +400,7 @@ def test_a_written_start_is_two_layers_by_hand_for_every_seed(tmp_path):
     expected = TwoLayers(torch.tensor(numbers, dtype=torch.float64)).weights(contexts)
     found = begin(config, (0, 3)).model.double().weights(contexts)
     torch.testing.assert_close(found, expected.expand(2, -1, -1), rtol=1e-4, atol=1e-5)
-    save(finished("written", train(config, (0, 3))), tmp_path / "written.safetensors")
-    again = load(tmp_path / "written.safetensors")
-    assert again.config == config
-    assert all(check.passed for check in verify(again))
-    with pytest.raises(Refused, match="start from weights by hand"):
-        fresh(config, (0,))
+    is_stored_and_begins_by_hand(config, tmp_path / "model.safetensors")
     with pytest.raises(Refused, match="split and written: a training has one start"):
         replace(config, split=Split(0.1))
     for wrong in ((*numbers, 1.0), numbers[:-1], (*numbers[:-1], float("nan")), 3):
