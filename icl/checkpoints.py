@@ -84,7 +84,7 @@ class Checkpoint:
         return self.config.label
 
     def at(self, step: int) -> Transformer:
-        """The models after so many steps, from weights that were rounded to half precision."""
+        """The models after so many steps, from weights that were rounded coarsely."""
         require(step in self.snapshots, f"step={step}: {self.name} has {[*self.snapshots]}")
         return with_weights(self.config, self.seeds, self.snapshots[step])
 

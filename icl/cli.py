@@ -138,8 +138,8 @@ def train(name, experiment, seeds, steps, device, threads, output, scheduler):
     require(name is not None, "NAME is missing: name a model, or an experiment with --experiment")
     known = plans()
     plan = known[choose("model", name, known)].adjusted(steps=steps, seeds=_seeds(seeds))
-    file = files.TRAINED / f"{name}.safetensors" if output is None else output
-    file = writable_file(file, ".safetensors")
+    file = files.file_in(files.TRAINED, name) if output is None else output
+    file = writable_file(file, files.SUFFIX)
     if threads:
         torch.set_num_threads(threads)
     runs.train_model(plan, file, device)

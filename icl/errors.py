@@ -130,7 +130,7 @@ def writable(output: str | Path) -> Path:
 def writable_file(output: str | Path, suffix: str) -> Path:
     """The file at a path, with such an end; refused if it is a folder or cannot be written."""
     file = Path(output)
-    good = file.suffix == suffix and "\0" not in file.name
+    good = "".join(file.suffixes).endswith(suffix) and "\0" not in file.name
     require(good, f"output={str(output)!r}: its name must end in {suffix}")
     writable(file.parent)
     _short_enough(file.name, output)

@@ -157,7 +157,9 @@ def curves(
             for end, arrow, out in ((low, "v", line.value < low), (high, "^", line.value > high)):
                 for at in line[x][out][:1]:  # where it begins to be out
                     ax.plot(at, end, arrow, clip_on=False, markersize=9, **colour)
-        ax.set(ylim=span if high < np.inf else None, **{f"{axis}scale": "log" for axis in log})
+        ax.set(
+            **{f"{axis}scale": "log" for axis in log} | ({"ylim": span} if high < np.inf else {})
+        )
         above = [column] if column and panel == rows[0] else []
         ax.set_title("\n".join([*above, panel if column == columns[0] else ""]))
         if "y" in log:  # bands may reach to zero, so lines set the limits

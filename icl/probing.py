@@ -167,17 +167,20 @@ def probe_risks(model: Transformer, fitting: Contexts, contexts: Contexts) -> Te
     collapse the query's expectation is exact; others need contexts with queries.
     """
     if isinstance(model, LinearTransformer):
-        found = [
-            squared_error(read(new, fit(seen, fitting.w[..., None], fitting))[..., 0], contexts)
-            for seen, new in zip(states(model, fitting), states(model, contexts), strict=True)
+        seen, size, error = states, model.at_once, squared_error
+        readouts = [fit(x, fitting.w[..., None], fitting) for x in states(model, fitting)]
+    else:
+        seen, size, error = _asking, ANSWERED_AT_ONCE, mean_error
+        wanted = torch.einsum("bqd,bd->bq", asked(fitting), fitting.w)[..., None]
+        readouts = [_least_squares(x, wanted) for x in _asking(model, fitting)]
+    found = [
+        [
+            error(read(x, probe)[..., 0], block)
+            for x, probe in zip(seen(model, block), readouts, strict=True)
         ]
-        return torch.stack(found, dim=1)
-    wanted = torch.einsum("bqd,bd->bq", asked(fitting), fitting.w)[..., None]
-    found = []
-    for seen, new in zip(_asking(model, fitting), _asking(model, contexts), strict=True):
-        answers = read(new, _least_squares(seen, wanted))[..., 0]
-        found.append(mean_error(answers, contexts))
-    return torch.stack(found, dim=1)
+        for block in contexts.blocks(size)
+    ]
+    return torch.cat([torch.stack(layers, dim=1) for layers in found], dim=-1)
 
 
 def _asking(model: Transformer, contexts: Contexts) -> Iterator[Tensor]:

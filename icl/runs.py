@@ -24,7 +24,7 @@ from tqdm import tqdm
 from icl.checkpoints import Checkpoint, finished, join
 from icl.configuration import Plan
 from icl.errors import Failed, require
-from icl.files import load, save
+from icl.files import file_in, load, name_of, save
 from icl.starts import begin
 from icl.training import one_thread, train
 
@@ -55,7 +55,7 @@ class Job:
 
     @property
     def name(self) -> str:
-        return self.output.stem
+        return name_of(self.output)
 
     def run(self, device: str = "cpu", report: Callable | None = None) -> Checkpoint:
         """Train, resuming what was cut; needs no file but its own state."""
@@ -129,7 +129,7 @@ def train_all(
     model are timed first.
     """
     require(not folder.is_file(), f"output={folder}: is a file; a folder is needed")
-    files = {name: folder / f"{name}.safetensors" for name in plans}
+    files = {name: file_in(folder, name) for name in plans}
     jobs = [_tried(name, Job.of, plan, files[name]) for name, plan in plans.items()]
     missing = [job for job in jobs if job and job.plan.seeds]
     wanted = len(missing) + jobs.count(None)

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import pytest
@@ -152,7 +153,7 @@ def package(tmp_path, monkeypatch):
     source = ROOT / "icl"
     shutil.copytree(source, copy, ignore=shutil.ignore_patterns("__pycache__", "trained"))
     (copy / "trained").mkdir()
-    for model in (source / "trained").glob("*.safetensors"):
+    for model in (source / "trained").glob("*.safetensors.xz"):
         (copy / "trained" / model.name).touch()
     monkeypatch.setattr(digests, "PACKAGE", copy)
     return copy
@@ -160,9 +161,9 @@ def package(tmp_path, monkeypatch):
 
 OWN = ("contexts.py", "experiments/__init__.py", "experiments/models.py",
        "experiments/comparison.py", "experiments/preprocessing.py",
-       "trained/preprocessed-2.safetensors")  # fmt: skip
+       "trained/preprocessed-2.safetensors.xz")  # fmt: skip
 OTHERS = ("cli.py", "runs.py", "site/pages.py", "site/chapters.py", "experiments/pruning.py",
-          "trained/workhorse-5.safetensors")  # fmt: skip
+          "trained/workhorse-5.safetensors.xz")  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -200,7 +201,7 @@ def test_a_chapter_s_digest_sees_the_model_that_a_fine_tuning_starts_from(packag
     fine_tuned = {name: plan for name, plan in pruning.PLANS.items() if plan.config.start}
     monkeypatch.setattr(pruning, "PLANS", fine_tuned)
     digest = chapter.digest({})
-    (package / "trained" / "workhorse-5.safetensors").write_text("another")
+    (package / "trained" / "workhorse-5.safetensors.xz").write_text("another")
     assert "workhorse-5" not in fine_tuned
     assert chapter.digest({}) != digest
 
@@ -293,6 +294,25 @@ def test_chapters_are_told_as_they_start_and_failures_at_the_end(tmp_path):
     with pytest.raises(Failed, match=r"(?s)ZeroDivisionError.*c: x: no"):
         chapters.execute_all(jobs, said.append)
     assert said == ["executing b ...", "executing c ..."], "what is done is not executed again"
+
+
+@pytest.mark.parametrize(
+    ("cores", "room", "count", "threads"),
+    [(2, 64e9, 2, 1), (16, 64e9, 3, 5), (16, 4.5e9, 2, 8), (1, 64e9, 1, 1), (4, 1e9, 1, 4)],
+)
+def test_chapters_share_cores_as_far_as_memory_allows(
+    tmp_path, monkeypatch, cores, room, count, threads
+):
+    def pool(processes, initializer, initargs):
+        raise Failed(f"{processes} processes of {initargs[0]} threads")
+
+    monkeypatch.setattr(chapters.os, "cpu_count", lambda: cores)
+    monkeypatch.setattr(chapters.psutil, "virtual_memory", lambda: SimpleNamespace(available=room))
+    monkeypatch.setattr(chapters, "ProcessPoolExecutor", pool)
+    made_all = [made(tmp_path / f"{name}.ipynb") for name in "abc"]
+    jobs = [chapters.Job(chapter, tmp_path / "out" / chapter.path.name) for chapter in made_all]
+    with pytest.raises(Failed, match=f"^{count} processes of {threads} threads$"):
+        chapters.execute_all(jobs, print)
 
 
 def test_a_value_a_chapter_refuses_is_the_user_s_mistake_not_a_failure(tmp_path):

@@ -58,9 +58,9 @@ def trial(monkeypatch):
         (["train", "flagship", "--seeds", "9" * 30], "different whole numbers"),
         (["train", "flagship", "--steps", "0"], "--steps"),
         (["train", "flagship", "--device", "gpu"], "allowed are cpu"),
-        (["train", "flagship", "--output", "model.pt"], "must end in .safetensors"),
+        (["train", "flagship", "--output", "model.pt"], "must end in .safetensors.xz"),
         (["verify", "flagship2"], "more; did you mean flagship?"),
-        (["verify", "none.safetensors"], "no such file"),
+        (["verify", "none.safetensors.xz"], "no such file"),
         (["list", "--all"], "--help"),
     ],
 )
@@ -115,7 +115,7 @@ def test_list_names_models_with_label_risk_and_seeds(icl):
 
 
 def test_train_writes_a_file_that_verifies_and_is_not_trained_twice(icl, tmp_path):
-    file = tmp_path / "mine.safetensors"
+    file = tmp_path / "mine.safetensors.xz"
     again = ["train", "workhorse-3", "--steps", 4, "--seeds", "100,101", "--output", file]
     status, out, err = icl(*again)
     assert status == 0, err
@@ -131,7 +131,7 @@ def test_train_writes_a_file_that_verifies_and_is_not_trained_twice(icl, tmp_pat
 
 
 def test_train_adds_missing_seeds_and_refuses_another_configuration(icl, tmp_path):
-    file = tmp_path / "mine.safetensors"
+    file = tmp_path / "mine.safetensors.xz"
     base = ["train", "workhorse-3", "--output", file]
     assert icl(*base, "--steps", 4, "--seeds", "100")[0] == 0
     alone = load(file)
@@ -149,16 +149,16 @@ def test_an_experiment_trains_what_is_missing_and_says_how_long_it_will_take(icl
     trial({f"m{seed}": SMALL.adjusted(4, (seed,)) for seed in (0, 1, 2)})
     assert icl("train", "--experiment", "trial", "--output", tmp_path)[0] == 0
     before = {path.name: path.read_bytes() for path in tmp_path.glob("[!.]*")}
-    assert sorted(before) == ["m0.safetensors", "m1.safetensors", "m2.safetensors"]
-    (tmp_path / "m1.safetensors").unlink()
+    assert sorted(before) == ["m0.safetensors.xz", "m1.safetensors.xz", "m2.safetensors.xz"]
+    (tmp_path / "m1.safetensors.xz").unlink()
     status, out, _ = icl("train", "--experiment", "trial", "--output", tmp_path)
     assert status == 0
     assert "2 of 3 models are trained already" in out
     assert re.search(r"training 1 on \d+ cores: about \d\d:\d\d:\d\d", out)
     assert "m1: mean excess risk" in out
     assert "m0: " not in out
-    assert load(tmp_path / "m1.safetensors").seeds == (1,)
-    assert (tmp_path / "m0.safetensors").read_bytes() == before["m0.safetensors"]
+    assert load(tmp_path / "m1.safetensors.xz").seeds == (1,)
+    assert (tmp_path / "m0.safetensors.xz").read_bytes() == before["m0.safetensors.xz"]
     status, out, _ = icl("train", "--experiment", "trial", "--output", tmp_path)
     assert (status, "3 of 3 models" in out, "training" in out) == (0, True, False)
 
@@ -181,8 +181,8 @@ def test_one_model_that_fails_does_not_stop_the_others(icl, tmp_path, monkeypatc
     assert "not finite" in out
     assert "good: mean excess risk" in out
     assert err == "icl: 1 of 2 models failed; the others are trained\n"
-    assert (tmp_path / "good.safetensors").exists()
-    assert not (tmp_path / "bad.safetensors").exists()
+    assert (tmp_path / "good.safetensors.xz").exists()
+    assert not (tmp_path / "bad.safetensors.xz").exists()
     assert torch.get_num_threads() == threads
 
 
@@ -200,12 +200,12 @@ def test_any_executor_trains_what_is_missing_longest_first(tmp_path, monkeypatch
         train_all(plans, tmp_path, executor=executor)
         assert [job.name for job in submitted] == ["m50", "m10", "m3"]
         capsys.readouterr()
-        assert load(tmp_path / "m10.safetensors").config.recipe.steps == 10
+        assert load(tmp_path / "m10.safetensors.xz").config.recipe.steps == 10
         train_all(plans, tmp_path, executor=executor)
         assert capsys.readouterr().out == "3 of 3 models are trained already\n"
         with pytest.raises(Failed, match="1 of 2 models failed"):
             train_all(good_and_bad(), tmp_path, executor=executor)
-        assert (tmp_path / "good.safetensors").exists()
+        assert (tmp_path / "good.safetensors.xz").exists()
         assert executor.submit(int).result() == 0, "an executor that is given stays open"
 
 
@@ -224,11 +224,11 @@ def test_a_worker_that_dies_is_a_failed_model(tmp_path, capsys):
 
 def test_a_worker_needs_no_file_of_the_caller_s(tmp_path, monkeypatch):
     """Seeds are added to a file that a worker on another machine would not see."""
-    file = tmp_path / "here" / "m.safetensors"
+    file = tmp_path / "here" / "m.safetensors.xz"
     train_all({"m": SMALL.adjusted(3, (0,))}, file.parent, executor=ThreadPoolExecutor(1))
     job = Job.of(SMALL.adjusted(3, (0, 1)), file)
     assert job.plan.seeds == (1,)
-    elsewhere = replace(job, output=tmp_path / "there" / "m.safetensors")
+    elsewhere = replace(job, output=tmp_path / "there" / "m.safetensors.xz")
     job.store(elsewhere.run())
     assert load(file).seeds == (0, 1)
     assert Job.of(SMALL.adjusted(3, (0, 1)), file).plan.seeds == ()
@@ -285,7 +285,7 @@ def test_an_interrupt_ends_an_experiment_at_once(tmp_path, seconds, change):
 
 def test_the_time_left_of_a_cut_training_counts_only_what_is_left(tmp_path):
     plan = SMALL.adjusted(1000, (0,))
-    job = Job(plan, tmp_path / "m.safetensors")
+    job = Job(plan, tmp_path / "m.safetensors.xz")
     whole = job.seconds_left()
     trainer = begin(plan.config, (0,))
     for _ in range(3):

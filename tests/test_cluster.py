@@ -135,13 +135,13 @@ def here(tmp_path_factory):
 
 def same(folder, here):
     for name in PLANS:
-        there, ours = load(folder / f"{name}.safetensors"), load(here / f"{name}.safetensors")
+        there, ours = load(folder / f"{name}.safetensors.xz"), load(here / f"{name}.safetensors.xz")
         assert there.seeds == ours.seeds
         assert torch.equal(there.curve, ours.curve)
         assert torch.equal(there.risks, ours.risks)
         for a, b in zip(there.model.parameters(), ours.model.parameters(), strict=True):
             assert torch.equal(a, b)
-    left = [path.name for path in folder.iterdir() if path.suffix != ".safetensors"]
+    left = [path.name for path in folder.iterdir() if path.suffix != ".xz"]
     assert set(left) <= {".lock"}
 
 

@@ -5,7 +5,7 @@ import torch
 
 from icl.claims import NOT_REPRODUCED, REPRODUCED
 from icl.errors import Refused
-from icl.experiments.emergence import A3E, PLANS, Course, fades, run
+from icl.experiments.emergence import A3E, WATCHED, Course, fades, first, middle, run
 from icl.experiments.models import SNAPSHOTS
 from icl.heads import Importance
 
@@ -22,22 +22,28 @@ def heads(layers, seeds=3):
 def made(levels, looks, seeds=3):
     """A course with these risks, where ridge has a risk of 1."""
     risks = torch.tensor(levels)[:, None, None].expand(-1, seeds, 40)
-    return Course(tuple(range(len(levels))), risks, torch.ones(40), tuple(map(heads, looks)), ())
+    return Course(
+        tuple(range(len(levels))), risks, {"ridge": torch.ones(40)}, tuple(map(heads, looks)), ()
+    )
+
+
+def passed(levels):
+    return middle(torch.tensor(levels)[:, None, None].expand(-1, 3, 40), torch.ones(40))
 
 
 def test_the_middle_is_from_ridge_until_halfway_to_the_end():
-    found = made([2.0, 0.9, 0.6, 0.4, 0.25], [EARLY] * 5).middle()
+    found = passed([2.0, 0.9, 0.6, 0.4, 0.25])
     # The geometric mean of 1 and 0.25 is 0.5.
     assert found.T.tolist() == [[False, True, True, False, False]] * 3
 
 
 def test_a_model_that_jumps_past_the_middle_is_looked_at_once():
-    found = made([2.0, 0.3, 0.25], [EARLY] * 3).middle()
+    found = passed([2.0, 0.3, 0.25])
     assert found.T.tolist() == [[False, True, False]] * 3
 
 
 def test_a_risk_that_rises_again_stays_counted():
-    found = made([2.0, 0.9, 1.1, 0.8, 0.25], [EARLY] * 5).middle()
+    found = passed([2.0, 0.9, 1.1, 0.8, 0.25])
     assert found.T.tolist() == [[False, True, True, True, False]] * 3
 
 
@@ -64,9 +70,16 @@ def test_what_fades_is_by_layer():
     assert found["layer 3"][0].item() == pytest.approx(0.0)
 
 
+def test_what_the_median_seed_reaches_first_counts():
+    steps = torch.tensor([10, 20, 40])
+    reached = torch.tensor([[0, 0, 1], [0, 1, 0], [1, 1, 0]]).bool()  # a column per seed
+    assert first(reached, steps) == "20"
+    assert first(reached[:1], steps[:1]) == "never"
+
+
 def test_watched_models_keep_their_weights_before_the_end():
-    for plan in PLANS.values():
-        assert plan.snapshots in (SNAPSHOTS, SNAPSHOTS[::2])
+    for _, plan in WATCHED.values():
+        assert plan.snapshots in (SNAPSHOTS, SNAPSHOTS[12::4])
         assert max(SNAPSHOTS) < plan.config.recipe.steps
 
 

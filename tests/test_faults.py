@@ -64,15 +64,15 @@ def test_trainings_that_end_at_once_in_one_file_lose_no_seed(tmp_path):
     (tmp_path / "tests_config.py").write_text("from test_faults import CONFIG, Plan\n")
     paths = os.pathsep.join([str(tmp_path), str(Path(__file__).parent)])
     about = {"env": os.environ | {"PYTHONPATH": paths}, "stdout": subprocess.PIPE}
-    runs = [python(code, seed, tmp_path / "m.safetensors", **about) for seed in range(4)]
+    runs = [python(code, seed, tmp_path / "m.safetensors.xz", **about) for seed in range(4)]
     for run in runs:
         said, _ = run.communicate(timeout=120)
         assert "mean excess risk" in said
-    assert sorted(load(tmp_path / "m.safetensors").seeds) == [0, 1, 2, 3]
+    assert sorted(load(tmp_path / "m.safetensors.xz").seeds) == [0, 1, 2, 3]
 
 
 def test_a_seed_that_another_has_stored_meanwhile_is_not_stored_again(tmp_path):
-    job = Job(Plan(CONFIG, (0, 1)), tmp_path / "m.safetensors")
+    job = Job(Plan(CONFIG, (0, 1)), tmp_path / "m.safetensors.xz")
     trained = job.run()
     Job(Plan(CONFIG, (1,)), job.output).store(trained.only((1,)))
     job.store(trained)
@@ -85,15 +85,15 @@ def test_a_foreign_file_fails_its_own_job_only(tmp_path, capsys):
     plans = {name: Plan(CONFIG, (0,)) for name in ("good", "foreign", "garbage", "cut")}
     other = Plan(replace(CONFIG, recipe=Recipe(steps=4, batch=8)), (0,))
     train_all({"foreign": other}, tmp_path)
-    (tmp_path / "garbage.safetensors").write_bytes(b"garbage")
-    Job(plans["cut"], tmp_path / "cut.safetensors").state.write_bytes(b"garbage")
+    (tmp_path / "garbage.safetensors.xz").write_bytes(b"garbage")
+    Job(plans["cut"], tmp_path / "cut.safetensors.xz").state.write_bytes(b"garbage")
     with pytest.raises(Exception, match="3 of 4 models failed; the others are trained"):
         train_all(plans, tmp_path)
     said = capsys.readouterr().out
     for name, why in (("foreign", "another configuration"), ("garbage", "damaged"), ("cut", "")):
         assert [line for line in said.splitlines() if line.startswith(f"{name}: ") and why in line]
-    assert load(tmp_path / "good.safetensors").seeds == (0,)
-    assert load(tmp_path / "foreign.safetensors").config == other.config
+    assert load(tmp_path / "good.safetensors.xz").seeds == (0,)
+    assert load(tmp_path / "foreign.safetensors.xz").config == other.config
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")

@@ -44,6 +44,15 @@ def test_curves_have_a_panel_and_a_line_each_and_the_estimators_their_own_look()
     assert [label.get_text() for label in second.get_xticklabels()] == ["8", "16"]
 
 
+def test_panels_side_by_side_share_an_axis_that_holds_what_is_in_both():
+    low, high = (pd.DataFrame(line("a", "x", [(1, y), (2, 1.1 * y)])) for y in (0.2, 0.9))
+    both = pd.concat([low.assign(column="share"), high.assign(column="entropy")])
+    figures.curves(both, "n", "examples", log="")
+    for axes in plt.gcf().axes:
+        bottom, top = axes.get_ylim()
+        assert bottom < 0.2 < 0.99 < top
+
+
 def names(axes):
     return {text.get_text(): text for text in axes.texts}
 

@@ -98,7 +98,7 @@ def test_settings_call_usual_what_most_models_have_and_list_all_else(tmp_path, m
         }
         model = build(config.architecture).initialise((0,), 1.0)
         made = Checkpoint(name, model, config, (0,), **found, seconds=1.0, versions={})
-        files.save(made, tmp_path / f"{name}.safetensors")
+        files.save(made, tmp_path / f"{name}.safetensors.xz")
     usual, unlike = pages.settings(pages.shipped()).split("\n\n")
     usual = {name: rest for name, *rest in cells(usual)}
     assert usual["`norm`"] == ["False", ""]

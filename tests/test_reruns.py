@@ -155,10 +155,10 @@ def test_all_chapters_run_and_failures_are_told_at_the_end(book, icl):
         (["run", "judging", "--output", "_toc.yml"], "is a file; a folder is needed"),
         (["run", "judging", "--output", "_toc.yml/in"], "is a file; a folder is needed"),
         (["run", "judging", "--output", "/proc/here"], "cannot be written to"),
-        (["train", "workhorse-3", "--output", ""], "must end in .safetensors"),
-        (["train", "workhorse-3", "--output", "/proc/m.safetensors"], "cannot be written to"),
-        (["train", "workhorse-3", "--output", "_toc.yml/m.safetensors"], "is a file"),
-        (["train", "workhorse-3", "--output", "x.safetensors"], "is a folder; a file is needed"),
+        (["train", "workhorse-3", "--output", ""], "must end in .safetensors.xz"),
+        (["train", "workhorse-3", "--output", "/proc/m.safetensors.xz"], "cannot be written to"),
+        (["train", "workhorse-3", "--output", "_toc.yml/m.safetensors.xz"], "is a file"),
+        (["train", "workhorse-3", "--output", "x.safetensors.xz"], "is a folder; a file is needed"),
         (["train", "--experiment", "pruning", "--output", ""], "name of a folder is needed"),
         (["train", "--experiment", "pruning", "--output", "_toc.yml"], "is a file"),
     ],
@@ -170,7 +170,7 @@ def test_mistakes_are_one_line_before_any_work(book, icl, arguments, words):
             {"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
         ),
     }
-    (book / "x.safetensors").mkdir()
+    (book / "x.safetensors.xz").mkdir()
     write(book / "other" / "output.ipynb", "output: int = 1  # a number")
     write(book / "other" / "float.ipynb", "b: float = 1.0  # a number")
     file = arguments[1].removeprefix("book/")

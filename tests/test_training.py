@@ -324,8 +324,8 @@ def test_finetuning_starts_from_the_pruned_model_and_verifies(tmp_path):
     trainer = train(config, (3, 1))
     contexts = draw(whole.config.task, 50, "evaluate", seed=0)
     assert torch.allclose(trainer.model.weights(contexts), start.weights(contexts), rtol=1e-3)
-    save(finished("tuned", trainer), tmp_path / "tuned.safetensors")
-    tuned = load(tmp_path / "tuned.safetensors")
+    save(finished("tuned", trainer), tmp_path / "tuned.safetensors.xz")
+    tuned = load(tmp_path / "tuned.safetensors.xz")
     assert tuned.config == config
     assert all(check.passed for check in verify(tuned))
     wider = replace(smaller, d_head=4)
@@ -382,7 +382,7 @@ def test_a_split_start_is_algorithm_1_in_shares_drawn_from_the_seed(tmp_path):
     taken = trainer.model.blocks[1].output.weight[:, :, 0, -1]
     assert not torch.allclose(taken[0], taken[1])
     torch.testing.assert_close(alone.model.blocks[1].output.weight[0, :, 0, -1].double(), taken[1])
-    is_stored_and_begins_by_hand(config, tmp_path / "model.safetensors")
+    is_stored_and_begins_by_hand(config, tmp_path / "model.safetensors.xz")
     with pytest.raises(Refused, match="start and split: a training has one start"):
         replace(config, start=Start("workhorse-3", "0" * 12))
 
@@ -400,7 +400,7 @@ def test_a_written_start_is_two_layers_by_hand_for_every_seed(tmp_path):
     expected = TwoLayers(torch.tensor(numbers, dtype=torch.float64)).weights(contexts)
     found = begin(config, (0, 3)).model.double().weights(contexts)
     torch.testing.assert_close(found, expected.expand(2, -1, -1), rtol=1e-4, atol=1e-5)
-    is_stored_and_begins_by_hand(config, tmp_path / "model.safetensors")
+    is_stored_and_begins_by_hand(config, tmp_path / "model.safetensors.xz")
     with pytest.raises(Refused, match="split and written: a training has one start"):
         replace(config, split=Split(0.1))
     for wrong in ((*numbers, 1.0), numbers[:-1], (*numbers[:-1], float("nan")), 3):

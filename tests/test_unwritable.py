@@ -87,9 +87,9 @@ TRAIN = ("train", "heads-1-1", "--steps", "30", "--seeds", "7", "--output")
 @pytest.mark.parametrize(
     "arguments",
     [
-        (*TRAIN, "/dev/null/x.safetensors"),
-        (*TRAIN, f"{LONG}.safetensors"),
-        (*TRAIN, f"{LONG}/x.safetensors"),
+        (*TRAIN, "/dev/null/x.safetensors.xz"),
+        (*TRAIN, f"{LONG}.safetensors.xz"),
+        (*TRAIN, f"{LONG}/x.safetensors.xz"),
         ("train", "--experiment", "pruning", "--output", "/dev/null/x"),
         ("train", "--experiment", "pruning", "--output", LONG),
         ("run", "one", "--output", "/dev/null/x"),
@@ -109,7 +109,7 @@ def test_places_where_nothing_can_be_are_refused_before_work_starts(book, argume
 
 def test_a_read_only_place_is_refused_before_work_starts(fixed, book):
     for arguments in (
-        (*TRAIN, fixed / "x.safetensors"),
+        (*TRAIN, fixed / "x.safetensors.xz"),
         ("train", "--experiment", "pruning", "--output", fixed),
         ("run", "one", "--output", fixed),
     ):
@@ -119,7 +119,7 @@ def test_a_read_only_place_is_refused_before_work_starts(fixed, book):
 
 
 def test_a_full_disk_ends_a_training_in_a_line_and_keeps_what_was_there(small):
-    output = small / "m.safetensors"
+    output = small / "m.safetensors.xz"
     assert icl(*TRAIN, output)[0] == 0
     before = output.read_bytes()
     fill(small)
@@ -136,7 +136,7 @@ def test_a_full_disk_ends_a_training_in_a_line_and_keeps_what_was_there(small):
 def test_a_disk_that_fills_up_meanwhile_does_so_too(small, leave):
     """There is room to begin, not to end."""
     fill(small, leave)
-    output = small / "m.safetensors"
+    output = small / "m.safetensors.xz"
     status, complaint, _ = icl(*TRAIN, output)
     assert status == 1
     assert "cannot be written" in complaint

@@ -13,21 +13,28 @@ from icl.claims import AFTER_CHEN, Claim, Criterion, Judged, judge
 from icl.contexts import check
 from icl.experiments.comparison import Comparison
 from icl.experiments.measures import MORE_EVEN, ONE_HEAD, Likeness, likeness, rivals
-from icl.experiments.models import PRACTICAL, trained, watched
+from icl.experiments.models import ALONE, GRID, PRACTICAL, trained, watched
 from icl.heads import Importance, contrast, importance, top_later
 from icl.intervals import estimate, over_seeds, trimmed
 from icl.predictors import excess_risk
 from icl.words import PERCENT
 
-# The watched models by what to call them.
-WATCHED = {
-    f"linear, s = {s}, noise {noise:g}, {kind}": watched(s, noise, kind)
+# The watched models by what to call them, and those of one head per layer on the same task.
+CELLS = {
+    f"linear, s = {s}, noise {noise:g}, {kind}": (s, noise, kind)
     for s, noise, kind in ((1, 0.5, "8-8-8, decay"), (2, 1.0, "8-8-8"))
-} | {"ReLU, norm, s = 1, noise 0.5": ("relu-norm", PRACTICAL["relu-norm"])}
-PLANS = dict(WATCHED.values())
+}
+WATCHED = {name: watched(*cell) for name, cell in CELLS.items()}
+WATCHED |= {"ReLU, norm, s = 1, noise 0.5": ("relu-norm", PRACTICAL["relu-norm"])}
+SINGLE = {name: GRID[s, noise, ALONE] for name, (s, noise, _) in CELLS.items()}
+PLANS = dict([*WATCHED.values(), *SINGLE.values()])
 QUERIES = 12  # per context, for models that need them: more than there are features
 FEWER = 16  # times, are contexts that are answered token by token
+SHOWN = 32  # times fewer are contexts that show heads before and after the middle of training
+LEAST = 64  # contexts, where there are so many
+BARS = ("GD", "ridge")
 NEAR = ("GD", "preprocessed GD", "ridge", "Bayes")
+ONE = "one head per layer"
 
 
 @dataclass(frozen=True)
@@ -35,36 +42,36 @@ class Course:
     """A model along its training, looked at after `steps` (T,).
 
     risks: (T, M, B) in every context; heads and likeness: at every look.
-    ridge: (B,) its risk on the same contexts.
+    bars: by what has it, a risk on the same contexts, (B,) of ridge and of GD, (M, B) of models
+        with one head per layer.
     """
 
     steps: tuple[int, ...]
     risks: Tensor
-    ridge: Tensor
+    bars: dict[str, Tensor]
     heads: tuple[Importance, ...]
     likeness: tuple[Likeness, ...]
 
-    def middle(self) -> Tensor:
-        """Whether each look (T, M) is in the middle of what is learned.
-
-        That is from the first one at which the risk is below ridge's until the first below the
-        geometric mean of ridge's and the final risk; at least the first of these looks.
-        """
-        risk = trimmed(self.risks.double(), dim=-1)
-        bar = trimmed(self.ridge.double(), dim=-1)
-        below = (risk < bar).int().cummax(dim=0).values.bool()
-        halfway = (bar * risk[-1]).sqrt()
-        late = (risk < halfway).int().cummax(dim=0).values.bool()
-        first = below & (below.int().cumsum(dim=0) == 1)
-        return (below & ~late) | first
-
     def average(self, values: list[dict[str, Tensor]]) -> dict[str, Tensor]:
         """Mean over the looks in the middle, (M,), of what every look has by layer."""
-        weight = self.middle().double()
+        weight = middle(self.risks, self.bars["ridge"]).double()
         return {
             layer: (torch.stack([look[layer] for look in values]) * weight).sum(0) / weight.sum(0)
             for layer in values[0]
         }
+
+
+def middle(risks: Tensor, ridge: Tensor) -> Tensor:
+    """Whether each look (T, M) is in the middle of what is learned, by risks (T, M, B) and (B,).
+
+    That is from the first one at which the risk is below ridge's until the first below the
+    geometric mean of ridge's and the final risk; at least the first of these looks.
+    """
+    risk, bar = trimmed(risks.double(), dim=-1), trimmed(ridge.double(), dim=-1)
+    below = (risk < bar).int().cummax(dim=0).values.bool()
+    late = (risk < (bar * risk[-1]).sqrt()).int().cummax(dim=0).values.bool()
+    first = below & (below.int().cumsum(dim=0) == 1)
+    return (below & ~late) | first
 
 
 def tops(course: Course) -> dict[str, Tensor]:
@@ -124,13 +131,13 @@ class Result(Judged):
     courses: dict[str, Course]
 
     def plot_risks(self) -> None:
-        """Risk along the training, beside ridge's."""
+        """Risk along the training, beside what it passes."""
         rows = []
         for name, course in self.courses.items():
             for step, risk in zip(course.steps, course.risks, strict=True):
                 about = {"panel": name, "step": step}
-                rows.append(about | {"label": "model"} | vars(estimate(risk)))
-                rows.append(about | {"label": "ridge"} | vars(estimate(course.ridge)))
+                for label, found in ({"model": risk} | course.bars).items():
+                    rows.append(about | {"label": label} | vars(estimate(found)))
         _along(rows, "excess risk", "xy")
 
     def plot_heads(self) -> None:
@@ -149,7 +156,7 @@ class Result(Judged):
             for step, found in zip(course.steps, course.heads, strict=True)
             for layer, values in enumerate(measure(found).unbind(dim=1), 1)
         ]
-        _along(rows, "share or entropy", "x")
+        _along(rows, "share or entropy", "x", (0.0, 1.0))
 
     def plot_likeness(self) -> None:
         """How much of the answers' weights algorithms explain along the training."""
@@ -159,38 +166,60 @@ class Result(Judged):
             for step, found in zip(course.steps, course.likeness, strict=True)
             for near in NEAR
         ]
-        _along(rows, "fraction explained", "x")
+        _along(rows, "fraction explained", "x", (0.0, 1.0))
 
     def milestones(self) -> tables.Text:
-        """When the median seed first falls below ridge's risk and when it is halfway."""
+        """When the median seed first falls below every bar and is halfway; its risk at the end."""
         rows = []
         for name, course in self.courses.items():
-            inside = course.middle()
-            steps = torch.tensor(course.steps).double()[:, None].expand_as(inside)
-            first = torch.where(inside, steps, np.inf).amin(dim=0)
-            last = torch.where(inside, steps, -np.inf).amax(dim=0)
-            ends = [f"{x.quantile(0.5):.0f}" for x in (first, last)]
-            rows.append([name, *ends, over_seeds(trimmed(course.risks[-1].double(), -1))])
-        header = ["model", "below ridge from step", "in the middle until step", "final risk"]
-        return tables.table(header, rows)
+            steps = torch.tensor(course.steps)
+            risk = trimmed(course.risks.double(), dim=-1)
+            passed = {
+                label: first(risk < trimmed(bar.double(), -1).mean(), steps)
+                for label, bar in course.bars.items()
+            }
+            last = torch.where(middle(course.risks, course.bars["ridge"]), steps[:, None], 0)
+            rows.append(
+                {"model": name}
+                | {f"below {label} from step": passed.get(label, "") for label in (*BARS, ONE)}
+                | {
+                    "in the middle until step": f"{last.amax(dim=0).median():.0f}",
+                    "final risk": over_seeds(risk[-1]),
+                }
+            )
+        return tables.show(pd.DataFrame(rows))
 
 
-def _along(rows: list[dict], ylabel: str, log: str) -> None:
-    figures.curves(pd.DataFrame(rows), "step", "steps of training", ylabel, log=log)
+def first(reached: Tensor, steps: Tensor) -> str:
+    """The step of the first look at which the median seed has reached something, (T, M)."""
+    when = torch.where(reached.any(dim=0), steps[reached.int().argmax(dim=0)].double(), np.inf)
+    middle = when.quantile(0.5, interpolation="nearest").item()
+    return f"{middle:.0f}" if middle < np.inf else "never"
 
 
-def course(model: Checkpoint, contexts: int, seed: int) -> Course:
+def _along(rows: list[dict], ylabel: str, log: str, span=(-np.inf, np.inf)) -> None:
+    figures.curves(pd.DataFrame(rows), "step", "steps of training", ylabel, log, span)
+
+
+def course(model: Checkpoint, single: Checkpoint | None, contexts: int, seed: int) -> Course:
     """Look at a model after every kept step and at its end, always on the same contexts."""
     queries = QUERIES if model.config.architecture.queries else 0
     on = Comparison.on(model.config.task, contexts, seed, queries)
+    bars = {name: on.baselines[name] for name in BARS}
+    if single:
+        bars[ONE] = on.risk(single.model)
     few = on.contexts[: max(2, contexts // 4)]
     others = rivals(few, NEAR)
     looks = [*(model.at(step) for step in model.snapshots), model.model]
+    risks = torch.stack([excess_risk(look, on.contexts) for look in looks])
+    judged = middle(risks, bars["ridge"]).any(dim=1)
+    judged[-1] = True
+    counts = torch.where(judged, len(few), max(LEAST, contexts // SHOWN)).tolist()
     return Course(
         (*model.snapshots, model.config.recipe.steps),
-        torch.stack([excess_risk(look, on.contexts) for look in looks]),
-        on.baselines["ridge"],
-        tuple(importance(look, few) for look in looks),
+        risks,
+        bars,
+        tuple(importance(look, few[:n]) for look, n in zip(looks, counts, strict=True)),
         tuple(likeness(look, few, others) for look in looks),
     )
 
@@ -198,15 +227,16 @@ def course(model: Checkpoint, contexts: int, seed: int) -> Course:
 def run(contexts: int, seed: int) -> Result:
     """Measure risks on so many contexts of this seed, heads and likeness on a quarter of them.
 
-    Token by token that would take minutes, so models that need tokens are shown on fewer contexts,
-    and not judged.
+    Heads before and after the middle of training are shown on fewer. Token by token all this would
+    take minutes, so models that need tokens are shown on fewer contexts, and not judged.
     """
     check(contexts, seed)
     courses, judged = {}, {}
-    for name, model in zip(WATCHED, trained(PLANS).values(), strict=True):
-        linear = model.config.architecture.collapses
-        count = contexts if linear else max(2, contexts // FEWER)
-        courses[name] = course(model, count, seed)
-        if linear:
+    models = trained(PLANS)
+    for name, (file, _) in WATCHED.items():
+        single = models[SINGLE[name][0]] if name in SINGLE else None
+        count = contexts if single else max(2, contexts // FEWER)
+        courses[name] = course(models[file], single, count, seed)
+        if single:
             judged[name] = courses[name]
     return Result(judge(CLAIMS, judged, shared=True), courses)

@@ -29,7 +29,6 @@ REPEATED = {
         "s1-noise0.5-888-24000-decay0.0001",
         "s1-noise0.5-888-decay0.0003",
         "s1-noise0.5-88888",
-        "softmax-444",
         "heads-8-2",
         *(f"s{s}-noise0.5-888" for s in (3, 4, 6, 8)),
     },
@@ -45,6 +44,7 @@ REPEATED = {
         "s2-noise1-888",
         "s2-noise1-844-decay0.0001",
         "heads-1-n16",
+        "softmax-444",
         "workhorse-3-decay",
         *(f"split-844-{decay}" for decay in (0, 0.01)),
         *(f"{task}-{h}11" for task in ("s1-noise0.5", "s2-noise1") for h in (1, 2, 4, 8, 16)),
@@ -128,8 +128,8 @@ KINDS = {
     ALONE: ((1, 1, 1), 0.0),
 }
 SHORT = {"steps": 6_000, "batch": 64}
-# Steps after which some models' weights are kept, from 341 on by factors of about 1.56.
-SNAPSHOTS = tuple(int(step) for step in np.geomspace(10, 6_000, 30).round()[16:-1:2])
+# Steps after which some models' weights are kept, from 24 on by factors of about 1.25.
+SNAPSHOTS = tuple(int(step) for step in np.geomspace(10, 6_000, 30).round()[4:-1])
 
 
 def sparse(s: int, noise: float, heads: tuple[int, ...], decay: float = 0.0) -> Plan:
@@ -218,7 +218,7 @@ def practical(attention: str, d_head: int) -> Plan:
 
 # With d_head = 8 a head has its share of the width; with 16 it can carry more than all features.
 PRACTICAL = {
-    "relu-norm": replace(practical("relu", 8), snapshots=SNAPSHOTS[::2]),
+    "relu-norm": replace(practical("relu", 8), snapshots=SNAPSHOTS[12::4]),
     "relu-norm-k16": practical("relu", 16),
     "softmax-norm": practical("softmax", 8),
 }

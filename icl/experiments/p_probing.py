@@ -22,23 +22,24 @@ from icl.transformer import Transformer
 from icl.words import PERCENT
 
 SPARSE, SPARSE_ONE = (GRID[1, 0.5, kind][0] for kind in ("8-8-8", "1-1-1"))
+# A model with seeds beyond five, which are in a file of their own: at one noise five, ten and
+# twenty left open whether the claim holds.
+MORE = {"workhorse-3-more": "workhorse-3"}
 # By setting: a whole model, one of one head per layer that was trained from scratch, if there
 # is, and the noise of the contexts; the models were trained at noise 1, the sparse ones at 0.5.
 SETTINGS: dict[str, tuple[str, str | None, float]] = {
-    **{
-        f"d = 8, s = 2, noise {noise:g}": ("workhorse-3", "heads-1-3", noise)
-        for noise in (0.5, 1.0, 2.0)
-    },
+    "d = 8, s = 2, noise 0.5": ("workhorse-3", "heads-1-3", 0.5),
+    "d = 8, s = 2, noise 1": ("workhorse-3", "heads-1-3", 1.0),
+    "d = 8, s = 2, noise 2": ("workhorse-3-more", "heads-1-3", 2.0),
     "d = 16, s = 2, noise 1": ("flagship", "flagship-1", 1.0),
     **{f"d = 8, s = 1, noise {noise:g}": (SPARSE, SPARSE_ONE, noise) for noise in (0.5, 1.0)},
     "ReLU, norm, s = 1, noise 0.5": ("relu-norm", None, 0.5),
     "softmax, norm, s = 1, noise 0.5": ("softmax-norm", None, 0.5),
 }
 KNOWN = FULL | SINGLE_HEAD | EQUAL | PRACTICAL | dict(GRID.values())
-# Fifteen more seeds of a model, in a file of their own: five and ten leave a setting undecided.
-MORE = {"workhorse-3": "workhorse-3-more"}
-PLANS = {name: KNOWN[name] for whole, one, _ in SETTINGS.values() for name in (whole, one) if name}
-PLANS |= {more: replace(PLANS[name], seeds=tuple(range(5, 20))) for name, more in MORE.items()}
+PLANS = {more: replace(KNOWN[few], seeds=tuple(range(5, 40))) for more, few in MORE.items()}
+for model, alone, _ in SETTINGS.values():
+    PLANS |= {name: KNOWN[name] for name in (model, alone) if name in KNOWN}
 FITTING = 1024  # contexts of stream `tune` that probes are fitted on
 CHOOSING = 512  # that the heads to keep are chosen on
 FEWER = 4  # times, are contexts that are answered token by token
@@ -130,8 +131,8 @@ class Result(Judged):
 def run(contexts: int, seed: int) -> Result:
     """Probe all models on so many evaluation contexts of this seed."""
     check(contexts, seed)
-    models = trained({name: plan for name, plan in PLANS.items() if name not in MORE.values()})
-    models |= {name: join(models[name], load(more)) for name, more in MORE.items()}
+    models = trained({name: plan for name, plan in PLANS.items() if name not in MORE})
+    models |= {more: join(models[few], load(more)) for more, few in MORE.items()}
     pruned = {whole: prunings(models[whole]) for whole, *_ in SETTINGS.values()}
     probes = {
         setting: probed(

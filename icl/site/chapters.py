@@ -18,6 +18,7 @@ from typing import Any
 import click
 import nbformat
 import papermill
+import psutil
 from papermill.iorw import load_notebook_node
 from sphinx_external_toc.parsing import MalformedError, parse_toc_yaml
 from yaml import YAMLError
@@ -29,7 +30,7 @@ from icl.site import digests, prose
 
 KINDS = {"int": click.INT, "float": click.FLOAT, "bool": click.BOOL, "str": click.STRING}
 CELL_TIMEOUT = 600  # seconds
-AT_ONCE = 2  # chapters executed side by side
+A_CHAPTER = 2e9  # bytes of memory that one may take
 # No time left: one cell computes, the others show. Not disabled (None) is on a terminal only.
 BAR = {"bar_format": "{desc}: |{bar:30}| {n_fmt} of {total_fmt} cells", "disable": None}
 
@@ -201,17 +202,18 @@ def execute_all(jobs: list[Job], say: Callable[[str], None]) -> None:
 
 def executed(jobs: list[Job], say: Callable[[str], None]) -> Iterator[tuple[Job, str]]:
     """Every job as it ends, with what went wrong; what is not done already runs side by side."""
-    # Each chapter gets its share of the cores: more threads only wait.
-    share = max(1, (os.cpu_count() or 1) // AT_ONCE)
     running, waiting = {}, []
     for job in jobs:
         if job.is_done():
             yield job, ""
         else:
             waiting.append(job)
-    with ProcessPoolExecutor(AT_ONCE, initializer=start_worker, initargs=(share,)) as pool:
+    # As many as memory holds, each on its share of the cores: more threads would only wait.
+    cores, room = os.cpu_count() or 1, psutil.virtual_memory().available // A_CHAPTER
+    count = max(1, int(min(len(waiting), cores, room)))
+    with ProcessPoolExecutor(count, initializer=start_worker, initargs=(cores // count,)) as pool:
         while waiting or running:
-            while waiting and len(running) < AT_ONCE:
+            while waiting and len(running) < count:
                 job = waiting.pop(0)
                 say(f"executing {job.title} ...")
                 running[pool.submit(execute, job.chapter, job.parameters, job.output)] = job
@@ -229,8 +231,7 @@ def record(path: Path) -> dict:
 def outputs(path: Path) -> Iterator[dict]:
     """All displayed outputs of an executed notebook, as mime bundles."""
     for cell in nbformat.read(path, as_version=4).cells:
-        for output in cell.get("outputs", []):
-            yield output.get("data", {})
+        yield from (output.get("data", {}) for output in cell.get("outputs", []))
 
 
 def verdicts(path: Path) -> list[dict]:

@@ -11,6 +11,7 @@ from platform import python_version
 import nbformat
 
 from icl.experiments import SHARED
+from icl.files import SUFFIX, file_in
 
 PACKAGE = Path(__file__).parent.parent
 SAYING = ("icl.words", "icl.intervals", "icl.tables")  # for numbers in text; they load no model
@@ -44,11 +45,11 @@ def dependencies(notebook: Path) -> list[Path]:
     names = {name for name in imported(notebook) if name.rpartition(".")[0] not in SAYING}
     used = {_experiment(name) for name in names}
     if not used or not used <= known:
-        return sorted([*PACKAGE.rglob("*.py"), *shipped.glob("*.safetensors")])
+        return sorted([*PACKAGE.rglob("*.py"), *shipped.glob(f"*{SUFFIX}")])
     core = {path for path in PACKAGE.glob("*.py") if path.stem not in COMMANDS}
     core |= {wing / f"{name}.py" for name in ("__init__", *SHARED, *used)}
     models = {name for experiment in used for name in models_of(experiment)}
-    files = {shipped / f"{name}.safetensors" for name in models}
+    files = {file_in(shipped, name) for name in models}
     return sorted(core | {path for path in files if path.exists()})
 
 

@@ -9,7 +9,7 @@ from icl.checkpoints import Checkpoint
 from icl.contexts import Contexts, draw
 from icl.estimators import tuned_ridge
 from icl.experiments import experiments
-from icl.files import TRAINED, load
+from icl.files import TRAINED, file_in, load
 from icl.intervals import estimate
 from icl.predictors import excess_risk
 from icl.recipe import OPTIMISERS, USUAL
@@ -41,7 +41,7 @@ def standings(kept: Path) -> str:
     It takes a while, so the table is kept in a file until the models or the core change.
     """
     core = sorted(Path(icl.__file__).parent.glob("*.py"))
-    mark = digest([Path(__file__), *core, *(TRAINED / f"{name}.safetensors" for name in FAMILIAR)])
+    mark = digest([Path(__file__), *core, *(file_in(TRAINED, name) for name in FAMILIAR)])
     first = f"<!-- {mark} -->\n"
     if not kept.exists() or not kept.read_text(encoding="utf-8").startswith(first):
         rows = [standing(name, load(file)) for file, name in FAMILIAR.items()]

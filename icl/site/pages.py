@@ -9,7 +9,7 @@ import yaml
 
 from icl.architecture import QUERIES
 from icl.checkpoints import Checkpoint
-from icl.files import TRAINED, catalogue, load
+from icl.files import TRAINED, catalogue, file_in, load
 from icl.site.digests import STACK
 from icl.site.scorecard import place
 from icl.tables import Text, ranged, table
@@ -72,7 +72,7 @@ def costs(shipped: dict[str, Checkpoint]) -> Text:
     for name in COSTED:
         model = shipped[name]
         seconds = model.seconds / len(model.seeds)
-        size = (TRAINED / f"{name}.safetensors").stat().st_size / len(model.seeds)
+        size = file_in(TRAINED, name).stat().st_size / len(model.seeds)
         hours, room = MANY * seconds / 3600, MANY * size / 1e9
         many = f"{hours:,.0f} core hours, {room:,.1f} GB"
         rows.append([model.label, f"{seconds:,.0f} s", f"{size / 1e3:,.0f} kB", many])
