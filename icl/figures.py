@@ -1,9 +1,8 @@
 """One style, one function per kind of figure; every function draws and leaves the figure open.
 
-Data come as frames. Estimates are columns value, low and high; `panel` and `label` say where a
-row belongs. Estimators look in every figure as the registry says, models as said here. Grounds are
-transparent and nothing is pale, because in the dark a page turns light and dark around: captions
-may name hues, but neither light nor dark.
+Data come as frames: estimates are columns value, low and high, `panel` and `label` say where rows
+belong. Estimators look as the registry says, models as said here. Grounds are transparent, nothing
+is pale: in the dark a page turns light and dark around, so captions may name hues, but neither.
 """
 
 from collections.abc import Iterable
@@ -27,10 +26,9 @@ from icl.intervals import geometric, over_seeds
 WIDTH = 4.8  # inches: narrow, so that text is still legible where a phone shrinks the figure
 SMALL = 10  # points: the least size of text, for the same reason
 INK = "#6446c4"  # of models, where colour says nothing
-LINES = "-", "--", "-.", ":"
 # Of whatever is no estimator, in order.
 COLOURS = "#cf68ae", "#a05fd0", INK, "#29176b", "#7a7d00", "#00868b", "#b0473c", "#5f6b7a"
-MARKERS = "osD^vPX*"
+MARKERS, LINES = "osD^vPX*", ("-", "--", "-.", ":")
 # The place there of what several figures show; others take the places left over.
 PLACES = {"h = 1": 0, "1-1-1 heads": 0, "one head, from scratch": 0, "h = 2": 1, "h = 4": 2}
 PLACES |= dict.fromkeys(("h = 8", "8-8-8 heads", "all heads", "model"), 3)
@@ -157,9 +155,7 @@ def curves(
             for end, arrow, out in ((low, "v", line.value < low), (high, "^", line.value > high)):
                 for at in line[x][out][:1]:  # where it begins to be out
                     ax.plot(at, end, arrow, clip_on=False, markersize=9, **colour)
-        ax.set(
-            **{f"{axis}scale": "log" for axis in log} | ({"ylim": span} if high < np.inf else {})
-        )
+        ax.set(**{f"{axis}scale": "log" for axis in log})
         above = [column] if column and panel == rows[0] else []
         ax.set_title("\n".join([*above, panel if column == columns[0] else ""]))
         if "y" in log:  # bands may reach to zero, so lines set the limits
@@ -168,6 +164,8 @@ def curves(
             bottom, top = shown.low.clip(least / 2).min(), shown.high.clip(upper=2 * most).max()
             ax.set_ylim(max(low, bottom / 1.1), min(high, 1.1 * top))
             mark_decades(ax.yaxis)
+        elif high < np.inf:
+            ax.set_ylim(span)
     axis, values = axes[-1, 0].xaxis, sorted(set(frame[x]))
     if "x" in log:
         few = len(values) < 8 and values[-1] < 100 * values[0]
