@@ -130,6 +130,11 @@ class Result(Judged):
 
     courses: dict[str, Course]
 
+    def explained(self, name: str, step: int, near: str) -> float:
+        """Fraction that an algorithm explains of what a model answers at a look, over seeds."""
+        course = self.courses[name]
+        return course.likeness[course.steps.index(step)].explained(near).mean().item()
+
     def plot_risks(self) -> None:
         """Risk along the training, beside what it passes."""
         rows = []
