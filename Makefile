@@ -19,7 +19,7 @@ book: $(INSTALLED)
 test: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/pytest --numprocesses 2 --dist loadfile
+	$(BIN)/pytest --numprocesses logical --dist loadfile
 
 bench: $(INSTALLED)
 	$(BIN)/python tests/benchmark.py
