@@ -145,7 +145,8 @@ def _draw_gram(task: SparseLinear, w: np.ndarray, rng: np.random.Generator) -> n
     # χ²_ν is twice a gamma variate of shape ν/2, which is 0 at ν = 0 as n = d needs.
     diagonal = np.sqrt(2 * rng.standard_gamma((n - np.arange(d)) / 2, size=(batch, d)))
     factor[:, np.arange(d), np.arange(d)] = diagonal
-    factor = np.linalg.cholesky(task.sigma) @ factor
+    if task.covariance:
+        factor = np.linalg.cholesky(task.sigma) @ factor
     z = task.noise * rng.standard_normal((batch, d, 1))
     rest = task.noise**2 * 2 * rng.standard_gamma((n - d) / 2, size=batch)
 

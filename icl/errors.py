@@ -15,6 +15,7 @@ import psutil
 MANY = 20  # with more names than these to choose from, only the nearest are shown
 LONG = 40  # characters of a value that are shown
 LARGEST = 2**63 - 1
+NOTHING = 1e7  # bytes of memory that any machine has
 LONGEST_NAME = 200  # bytes of a file's name: what is written beside it has a longer one
 
 
@@ -99,6 +100,8 @@ def brief(value: Any) -> str:
 def fits(name: str, value: int, bytes_each: float) -> None:
     """Refuse so many of what takes so much memory each if they would not fit in this machine's."""
     whole(name, value)
+    if value * bytes_each < NOTHING:  # to ask takes longer than many a draw
+        return
     room = free_memory()
     need = f"takes {value * bytes_each / 1e9:,.1f} GB of memory of {room / 1e9:,.1f} that are free"
     allowed = f"{need}; allowed are up to {int(room / bytes_each)}"
