@@ -134,6 +134,8 @@ about == {"hash": self.config.hash, "seeds": json.dumps(self.seeds)} ⇒ bool(ab
 momentum=recipe.betas[0] ⇒ momentum=0.0
 if self.step in self.keep: ⇒ if self.step + 1 in self.keep:
 torch.optim.AdamW if recipe.optimiser == "adamw" ⇒ torch.optim.Adam if recipe.optimiser == "adamw"
+.log2().ceil() - 7) ⇒ .log2().ceil() - 4)
+weights.abs().amax(dim=tuple(range(1, weights.ndim)), keepdim=True) ⇒ weights.abs().amax()
 os.replace(temporary, path) ⇒ path.write_bytes(temporary.read_bytes())
 """),
     "recipe": ("test_training", """
@@ -160,6 +162,9 @@ total.update(tensor.numpy().tobytes()) ⇒ pass
 require(about["hash"] == config.hash ⇒ require(bool(about["hash"])
 require(tensors.keys() == known ⇒ require(bool(known)
 half if torch.equal(half.to(weights), weights) else weights ⇒ half
+if not reader.eof or reader.unused_data: ⇒ if not reader.eof:
+if not reader.eof or reader.unused_data: ⇒ if reader.unused_data:
+reader.decompress(packed, LARGEST) ⇒ reader.decompress(packed)
 """),
     "replay": ("test_checkpoints test_training", """
 return self.difference <= self.tolerance ⇒ return not self.difference > self.tolerance
@@ -243,8 +248,8 @@ clamp(min=torch.finfo(torch.float64).eps) ⇒ clamp(min=1e-30)
 """),
     "probing": ("test_probing", """
 inverse @ (rows.mT @ wanted) / size.mT ⇒ inverse @ (rows.mT @ wanted) * size.mT
-squared_error(read(new, fit(seen, fitting.w[..., None], fitting))[..., 0], contexts) ⇒ squared_error(read(new, fit(new, contexts.w[..., None], contexts))[..., 0], contexts)
-answers = read(new, _least_squares(seen, wanted))[..., 0] ⇒ answers = read(seen, _least_squares(seen, wanted))[..., 0]
+readouts = [fit(x, fitting.w[..., None], fitting) for x in states(model, fitting)] ⇒ readouts = [fit(x, contexts.w[..., None], contexts) for x in states(model, contexts)]
+error(read(x, probe)[..., 0], block) ⇒ error(read(x, readouts[0])[..., 0], block)
 1 - over(kept * away, dim=-1) / over(kept * size, dim=-1) ⇒ over(kept * away, dim=-1) / over(kept * size, dim=-1)
 return explained(self.away[label], self.size, average).amax(dim=0) ⇒ return explained(self.away[label], self.size, average)[-1]
 size - 2 * inner + ⇒ size - inner +
