@@ -69,12 +69,13 @@ def test_every_later_layer_must_keep_nine_tenths_of_a_gain(whole, pruned, outcom
 def test_pruned_models_keep_their_most_important_heads_in_the_layers_they_should():
     drawn = Drawn((4, 3, 3))
     found = prunings(drawn)
-    assert [g.sum(dim=1).tolist() for g in found[PRUNED].gates] == [[4] * 3, [1] * 3, [1] * 3]
-    assert [g.sum(dim=1).tolist() for g in found[REVERSE].gates] == [[1] * 3, [3] * 3, [3] * 3]
+    assert found[PRUNED].config.heads == (4, 1, 1)
+    assert found[REVERSE].config.heads == (1, 3, 3)
     heads = importance(drawn.model, draw(drawn.config.task, CHOOSING, "tune", 0))
     best = heads.rise[:, 1, :3].argmax(dim=1)
-    assert torch.equal(found[PRUNED].gates[1].argmax(dim=1), best)
-    assert all(bool(gate.all()) for gate in found[WHOLE].gates), "the whole model stays whole"
+    kept, every = (found[name].blocks[1].query.weight for name in (PRUNED, WHOLE))
+    assert torch.equal(kept[:, :, 0], every[torch.arange(3), :, best])
+    assert found[WHOLE] is drawn.model, "the whole model stays whole"
 
 
 def test_probes_of_a_model_that_loses_nothing_keep_everything():

@@ -13,7 +13,7 @@ from icl.contexts import check, draw
 from icl.estimators import Zero
 from icl.experiments.models import EQUAL, FULL, GRID, PRACTICAL, SINGLE_HEAD, trained
 from icl.files import load
-from icl.heads import importance, mask, most_important
+from icl.heads import importance, most_important, prune
 from icl.intervals import estimate, reduction
 from icl.predictors import excess_risk
 from icl.probing import probe_risks
@@ -155,8 +155,8 @@ def prunings(whole: Checkpoint) -> dict[str, Transformer]:
     queries = QUERIES if whole.config.architecture.queries else 0
     found = importance(whole.model, draw(whole.config.task, CHOOSING, "tune", 0, queries=queries))
     counts = {PRUNED: (many, *[1] * len(later)), REVERSE: (1, *later)}
-    masked = {name: mask(whole.model, most_important(found, n)) for name, n in counts.items()}
-    return {WHOLE: whole.model} | masked
+    pruned = {name: prune(whole.model, most_important(found, n)) for name, n in counts.items()}
+    return {WHOLE: whole.model} | pruned
 
 
 def probed(models: dict[str, Transformer], task: Task, contexts: int, seed: int) -> Probes:
