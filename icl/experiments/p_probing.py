@@ -22,8 +22,8 @@ from icl.transformer import Transformer
 from icl.words import PERCENT
 
 SPARSE, SPARSE_ONE = (GRID[1, 0.5, kind][0] for kind in ("8-8-8", "1-1-1"))
-# A model with seeds beyond five, which are in a file of their own: at one noise five, ten and
-# twenty left open whether the claim holds.
+# A model with seeds beyond five, which are in a file of their own. At one noise five and ten left
+# open whether the claim holds, and so did twenty on some of the contexts of `icl recheck`.
 MORE = {"workhorse-3-more": "workhorse-3"}
 # By setting: a whole model, one of one head per layer that was trained from scratch, if there
 # is, and the noise of the contexts; the models were trained at noise 1, the sparse ones at 0.5.
