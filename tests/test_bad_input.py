@@ -289,6 +289,7 @@ def test_what_fits_in_memory_is_estimated_before_it_is_taken(monkeypatch):
     assert 10**4 < most < 10**11
     gram = 8 * (TASK.d + 1) ** 2
     monkeypatch.setattr("icl.errors.free_memory", lambda: 1000 * gram)
+    monkeypatch.setattr("icl.errors.NOTHING", 0)
     message = refused(lambda: draw(TASK, 1001, "evaluate", 0), "contexts")
     most = int(re.search(r"allowed are up to (\d+)", message)[1])
     assert most < 1000

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from platform import python_version
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import click
@@ -21,6 +22,7 @@ import papermill
 import psutil
 from papermill.iorw import load_notebook_node
 from sphinx_external_toc.parsing import MalformedError, parse_toc_yaml
+from traitlets.config import Config
 from yaml import YAMLError
 
 from icl.claims import MIME
@@ -151,7 +153,7 @@ def execute(chapter: Chapter, parameters: dict, output: Path, watched: bool = Fa
     mark = chapter.digest(parameters)
     started = time.monotonic()
     try:
-        with _quiet():
+        with _quiet(), TemporaryDirectory() as sockets:
             papermill.execute_notebook(
                 prose.ask(load_notebook_node(str(chapter.path))),
                 unfinished,
@@ -161,6 +163,8 @@ def execute(chapter: Chapter, parameters: dict, output: Path, watched: bool = Fa
                 cwd=chapter.path.parent,
                 execution_timeout=None if watched else CELL_TIMEOUT,
                 extra_arguments=["--log-level=50"],  # no notes on its transport or its end
+                # Kernels that start side by side can choose the same port, but not the same file.
+                config=Config(KernelManager={"transport": "ipc", "ip": f"{sockets}/kernel"}),
             )
     except papermill.PapermillExecutionError as error:
         if error.ename == Refused.__name__:
@@ -202,12 +206,8 @@ def execute_all(jobs: list[Job], say: Callable[[str], None]) -> None:
 
 def executed(jobs: list[Job], say: Callable[[str], None]) -> Iterator[tuple[Job, str]]:
     """Every job as it ends, with what went wrong; what is not done already runs side by side."""
-    running, waiting = {}, []
-    for job in jobs:
-        if job.is_done():
-            yield job, ""
-        else:
-            waiting.append(job)
+    running, waiting = {}, [job for job in jobs if not job.is_done()]
+    yield from ((job, "") for job in jobs if job not in waiting)
     # As many as memory holds, each on its share of the cores: more threads would only wait.
     cores, room = os.cpu_count() or 1, psutil.virtual_memory().available // A_CHAPTER
     count = max(1, int(min(len(waiting), cores, room)))
