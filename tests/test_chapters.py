@@ -1,13 +1,13 @@
 """Chapters as files, as programs, and as the documents say to use them."""
 
 import ast
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import nbformat
 import pytest
@@ -296,6 +296,22 @@ def test_chapters_are_told_as_they_start_and_failures_at_the_end(tmp_path):
     assert said == ["executing b ...", "executing c ..."], "what is done is not executed again"
 
 
+def test_a_kernel_is_reached_through_files_of_its_own(tmp_path):
+    """Of kernels that start at once, two could choose the same port."""
+    source = "from ipykernel.connect import get_connection_info\nprint(get_connection_info())"
+    chapter = made(tmp_path / "c.ipynb", source)
+    execute(chapter, {}, tmp_path / "out.ipynb")
+    (said,) = [
+        json.loads(output.text)
+        for cell in nbformat.read(tmp_path / "out.ipynb", as_version=4).cells
+        for output in cell.get("outputs", [])
+    ]
+    assert said["transport"] == "ipc"
+    folder = Path(said["ip"]).parent
+    assert folder.is_absolute()
+    assert not folder.exists(), "it is gone with the kernel"
+
+
 @pytest.mark.parametrize(
     ("cores", "room", "count", "threads"),
     [(2, 64e9, 2, 1), (16, 64e9, 3, 5), (16, 4.5e9, 2, 8), (1, 64e9, 1, 1), (4, 1e9, 1, 4)],
@@ -307,7 +323,7 @@ def test_chapters_share_cores_as_far_as_memory_allows(
         raise Failed(f"{processes} processes of {initargs[0]} threads")
 
     monkeypatch.setattr(chapters.os, "cpu_count", lambda: cores)
-    monkeypatch.setattr(chapters.psutil, "virtual_memory", lambda: SimpleNamespace(available=room))
+    monkeypatch.setattr(chapters, "free_memory", lambda: room)
     monkeypatch.setattr(chapters, "ProcessPoolExecutor", pool)
     made_all = [made(tmp_path / f"{name}.ipynb") for name in "abc"]
     jobs = [chapters.Job(chapter, tmp_path / "out" / chapter.path.name) for chapter in made_all]

@@ -19,14 +19,13 @@ from typing import Any
 import click
 import nbformat
 import papermill
-import psutil
 from papermill.iorw import load_notebook_node
 from sphinx_external_toc.parsing import MalformedError, parse_toc_yaml
 from traitlets.config import Config
 from yaml import YAMLError
 
 from icl.claims import MIME
-from icl.errors import Failed, Refused, choose
+from icl.errors import Failed, Refused, choose, free_memory
 from icl.runs import start_worker
 from icl.site import digests, prose
 
@@ -209,7 +208,7 @@ def executed(jobs: list[Job], say: Callable[[str], None]) -> Iterator[tuple[Job,
     running, waiting = {}, [job for job in jobs if not job.is_done()]
     yield from ((job, "") for job in jobs if job not in waiting)
     # As many as memory holds, each on its share of the cores: more threads would only wait.
-    cores, room = os.cpu_count() or 1, psutil.virtual_memory().available // A_CHAPTER
+    cores, room = os.cpu_count() or 1, free_memory() // A_CHAPTER
     count = max(1, int(min(len(waiting), cores, room)))
     with ProcessPoolExecutor(count, initializer=start_worker, initargs=(cores // count,)) as pool:
         while waiting or running:
