@@ -2,7 +2,7 @@
 
 Data come as frames: estimates are columns value, low and high, `panel` and `label` say where rows
 belong. Estimators look as the registry says, models as said here. Grounds are transparent, nothing
-is pale: in the dark a page turns light and dark around, so captions may name hues, but neither.
+is pale, and captions name hues but nothing light or dark: in the dark a page turns these around.
 """
 
 from collections.abc import Iterable

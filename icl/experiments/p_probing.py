@@ -37,9 +37,8 @@ SETTINGS: dict[str, tuple[str, str | None, float]] = {
     "softmax, norm, s = 1, noise 0.5": ("softmax-norm", None, 0.5),
 }
 KNOWN = FULL | SINGLE_HEAD | EQUAL | PRACTICAL | dict(GRID.values())
-PLANS = {more: replace(KNOWN[few], seeds=tuple(range(5, 40))) for more, few in MORE.items()}
-for model, alone, _ in SETTINGS.values():
-    PLANS |= {name: KNOWN[name] for name in (model, alone) if name in KNOWN}
+PLANS = {name: KNOWN[name] for both in SETTINGS.values() for name in both[:2] if name in KNOWN}
+PLANS |= {more: replace(KNOWN[few], seeds=tuple(range(5, 40))) for more, few in MORE.items()}
 FITTING = 1024  # contexts of stream `tune` that probes are fitted on
 CHOOSING = 512  # that the heads to keep are chosen on
 FEWER = 4  # times, are contexts that are answered token by token
