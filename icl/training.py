@@ -135,7 +135,7 @@ class Trainer:
 def coarse(weights: Tensor) -> Tensor:
     """Weights (M, ...) in 128ths of the power of two above each model's largest, for small files.
 
-    Through it the risks of shipped snapshots change by .1 and .2 per cent, on average.
+    Through it the risks of finished models change by less than two per cent.
     """
     largest = weights.abs().amax(dim=tuple(range(1, weights.ndim)), keepdim=True)
     unit = 2.0 ** (largest.clamp(min=1e-9).log2().ceil() - 7)

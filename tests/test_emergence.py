@@ -3,11 +3,17 @@
 import pytest
 import torch
 
+from icl.checkpoints import with_weights
 from icl.claims import NOT_REPRODUCED, REPRODUCED
+from icl.contexts import draw
 from icl.errors import Refused
 from icl.experiments.emergence import A3E, WATCHED, Course, fades, first, middle, run
 from icl.experiments.models import SNAPSHOTS
+from icl.files import load
 from icl.heads import Importance
+from icl.intervals import trimmed
+from icl.predictors import excess_risk
+from icl.training import coarse
 
 EVEN, ONE = [1.0, 1, 1, 1], [9.0, 0, 1, 0]
 EARLY, MIDDLE, LATE = (EVEN, EVEN, EVEN), (EVEN, ONE, ONE), (EVEN, EVEN, EVEN)
@@ -81,6 +87,21 @@ def test_watched_models_keep_their_weights_before_the_end():
     for _, plan in WATCHED.values():
         assert plan.snapshots in (SNAPSHOTS, SNAPSHOTS[12::4])
         assert max(SNAPSHOTS) < plan.config.recipe.steps
+
+
+def test_coarse_weights_change_a_finished_model_s_risk_by_less_than_two_per_cent():
+    """As the chapter says of its looks."""
+    for file, plan in WATCHED.values():
+        if plan.config.architecture.collapses:
+            model = load(file)
+            weights = {k: coarse(v) for k, v in model.model.state_dict().items()}
+            contexts = draw(plan.config.task, 1024, "tune", 0)
+            exact, rounded = (
+                trimmed(excess_risk(one, contexts).double(), dim=-1)
+                for one in (model.model, with_weights(model.config, model.seeds, weights))
+            )
+            assert not torch.equal(exact, rounded)
+            assert ((rounded / exact - 1).abs() < 0.02).all()
 
 
 def test_values_that_make_no_sense_are_refused():

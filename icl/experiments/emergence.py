@@ -52,6 +52,10 @@ class Course:
     heads: tuple[Importance, ...]
     likeness: tuple[Likeness, ...]
 
+    def likeness_after(self, step: int) -> Likeness:
+        """What the answers were like at one of the looks."""
+        return self.likeness[self.steps.index(step)]
+
     def average(self, values: list[dict[str, Tensor]]) -> dict[str, Tensor]:
         """Mean over the looks in the middle, (M,), of what every look has by layer."""
         weight = middle(self.risks, self.bars["ridge"]).double()
@@ -70,8 +74,8 @@ def middle(risks: Tensor, ridge: Tensor) -> Tensor:
     risk, bar = trimmed(risks.double(), dim=-1), trimmed(ridge.double(), dim=-1)
     below = (risk < bar).int().cummax(dim=0).values.bool()
     late = (risk < (bar * risk[-1]).sqrt()).int().cummax(dim=0).values.bool()
-    first = below & (below.int().cumsum(dim=0) == 1)
-    return (below & ~late) | first
+    at_first = below & (below.int().cumsum(dim=0) == 1)
+    return (below & ~late) | at_first
 
 
 def tops(course: Course) -> dict[str, Tensor]:
@@ -129,11 +133,6 @@ class Result(Judged):
     """The verdict, and the course of every watched model by its name."""
 
     courses: dict[str, Course]
-
-    def explained(self, name: str, step: int, near: str) -> float:
-        """Fraction that an algorithm explains of what a model answers at a look, over seeds."""
-        course = self.courses[name]
-        return course.likeness[course.steps.index(step)].explained(near).mean().item()
 
     def plot_risks(self) -> None:
         """Risk along the training, beside what it passes."""
@@ -198,8 +197,8 @@ class Result(Judged):
 def first(reached: Tensor, steps: Tensor) -> str:
     """The step of the first look at which the median seed has reached something, (T, M)."""
     when = torch.where(reached.any(dim=0), steps[reached.int().argmax(dim=0)].double(), np.inf)
-    middle = when.quantile(0.5, interpolation="nearest").item()
-    return f"{middle:.0f}" if middle < np.inf else "never"
+    median = when.quantile(0.5, interpolation="nearest").item()
+    return f"{median:.0f}" if median < np.inf else "never"
 
 
 def _along(rows: list[dict], ylabel: str, log: str, span=(-np.inf, np.inf)) -> None:
@@ -239,9 +238,10 @@ def run(contexts: int, seed: int) -> Result:
     courses, judged = {}, {}
     models = trained(PLANS)
     for name, (file, _) in WATCHED.items():
-        single = models[SINGLE[name][0]] if name in SINGLE else None
-        count = contexts if single else max(2, contexts // FEWER)
-        courses[name] = course(models[file], single, count, seed)
-        if single:
+        model, single = models[file], models[SINGLE[name][0]] if name in SINGLE else None
+        linear = model.config.architecture.collapses
+        count = contexts if linear else max(2, contexts // FEWER)
+        courses[name] = course(model, single, count, seed)
+        if linear:
             judged[name] = courses[name]
     return Result(judge(CLAIMS, judged, shared=True), courses)
