@@ -175,9 +175,9 @@ def test_after_the_scheduler_has_died_the_same_command_goes_on(cluster, here):
     scheduler.kill()
     out, _ = driver.communicate(timeout=120)
     assert driver.returncode == 1
-    for worker in started:
-        worker.kill()
-    scheduler.wait()
+    for process in (scheduler, *started):
+        process.kill()
+        process.wait()  # or its number would still be taken, and what it left would stay
     before = [step for worker in started for step in cluster.steps(worker)]
     cluster.scheduler()
     again = [cluster.worker(), cluster.worker()]
