@@ -94,6 +94,10 @@ def axe():
 SEEN = """[...document.querySelectorAll('article pre, .pst-scrollable-table-container')].every(
     box => box.scrollWidth - box.clientWidth <= 1 || box.tabIndex === 0)"""
 
+# Until then a column is wider than it will be.
+SLIDES = """Promise.allSettled(document.getAnimations()
+    .filter(one => one instanceof CSSTransition).map(one => one.finished))"""
+
 
 class Visit:
     """A page in the browser, and all that went wrong on it or left the site."""
@@ -116,9 +120,11 @@ class Visit:
             self.note("left the site", url)
 
     def settle(self):
-        """Wait for mathematics, and for what is measured when a frame is drawn."""
+        """Wait for mathematics, for sidebars that slide, and for what a drawn frame measures."""
         self.page.evaluate("async () => await window.MathJax?.startup?.promise")
         frame = "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
+        self.page.evaluate(frame)
+        self.page.evaluate(SLIDES)
         self.page.evaluate(frame)
         self.page.wait_for_function(SEEN)
 
