@@ -19,7 +19,7 @@ book: $(INSTALLED)
 test: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/pytest --numprocesses logical --dist loadfile
+	$(BIN)/pytest --numprocesses $$($(BIN)/python -c 'import os; print(os.cpu_count() + 1)') --dist loadfile
 
 bench: $(INSTALLED)
 	$(BIN)/python tests/benchmark.py
