@@ -27,7 +27,7 @@ def through_state(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 def relu(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """(1/n) Σ max(0, <q, k_i>) v_i."""
-    scores = torch.einsum("mbqhk,mbthk->mbhqt", q, k).relu()
+    scores = torch.einsum("mbqhk,mbthk->mbhqt", q, k).relu_()  # in place: they are many
     return torch.einsum("mbhqt,mbthk->mbqhk", scores, v / v.shape[2])
 
 
@@ -55,10 +55,15 @@ class Maps(nn.Module):
         weight.copy_(torch.randn(weight.shape, generator=rng) * scale / prod(self.inputs) ** 0.5)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(M or 1, B, T, *inputs) to (M, B, T, *outputs), as one product per model."""
-        rows = x.flatten(1, 2).flatten(2)
-        out = rows @ self.weight.reshape(len(self.weight), rows.shape[-1], -1)
-        return out.view(len(out), *x.shape[1:3], *self.outputs)
+        """(M or 1, B, T, *inputs) to (M, B, T, *outputs)."""
+        return mapped(x, self.weight, self.outputs)
+
+
+def mapped(x: Tensor, weight: Tensor, outputs: tuple[int, ...]) -> Tensor:
+    """x (M or 1, B, T, *inputs) through weights (M, *inputs, *outputs), one product per model."""
+    rows = x.flatten(1, 2).flatten(2)
+    out = rows @ weight.reshape(len(weight), rows.shape[-1], -1)
+    return out.view(len(out), *x.shape[1:3], *outputs)
 
 
 class Norm(nn.Module):
@@ -70,7 +75,7 @@ class Norm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(n_models, 1, 1, width))
 
     def forward(self, x: Tensor) -> Tensor:
-        return functional.layer_norm(x, x.shape[-1:]) * self.gain + self.bias
+        return torch.addcmul(self.bias, functional.layer_norm(x, x.shape[-1:]), self.gain)
 
 
 class Mlp(nn.Module):

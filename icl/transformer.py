@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from icl.architecture import Architecture
-from icl.blocks import ATTENTION, Attention, Block, Maps, through_state
+from icl.blocks import ATTENTION, Attention, Block, Maps, mapped, through_state
 from icl.contexts import Contexts
 from icl.errors import fits, require, whole
 from icl.predictors import LinearPredictor, Predictor, asked, mean_error, squared_error
@@ -95,9 +95,8 @@ class Transformer(nn.Module, Predictor):
 
     def added_by_heads(self, contexts: Contexts, x: Tensor, layer: int) -> Tensor:
         """What each head of `layer` adds to its input x, (M, B, H, T, D)."""
-        block = self.blocks[layer]
-        z = self._gate(layer, x) * block.heads(x, *self._reading(contexts))
-        return torch.einsum("mbthk,mhkd->mbhtd", z, block.output.weight)
+        z = self.blocks[layer].heads(x, *self._reading(contexts))
+        return torch.einsum("mbthk,mhkd->mbhtd", z, self._output(layer))
 
     def finish(self, contexts: Contexts, x: Tensor, layer: int = 0) -> Tensor:
         """Answers (M, B, q) from the states x that enter `layer`, as `hidden` yields them."""
@@ -137,11 +136,13 @@ class Transformer(nn.Module, Predictor):
     def _layer(self, layer: int, x: Tensor, contexts: Contexts, first: int = 0) -> Tensor:
         """States (M, B, T − first, D) of the tokens from `first` on after a layer."""
         block = self.blocks[layer]
-        z = self._gate(layer, x) * block.heads(x, *self._reading(contexts), first)
-        return block.feed(x[:, :, first:] + block.output(z))
+        z = block.heads(x, *self._reading(contexts), first)
+        return block.feed(x[:, :, first:] + mapped(z, self._output(layer), x.shape[3:]))
 
-    def _gate(self, layer: int, x: Tensor) -> Tensor:
-        return self.gates[layer].to(x)[:, None, None, :, None]
+    def _output(self, layer: int) -> Tensor:
+        """What a layer's heads put out through, (M, H, k, D): nothing where they are masked."""
+        weight = self.blocks[layer].output.weight
+        return weight * self.gates[layer].to(weight)[..., None, None]
 
 
 class LinearTransformer(LinearPredictor, Transformer):
@@ -187,9 +188,8 @@ class LinearTransformer(LinearPredictor, Transformer):
             return super()._layer(layer, x, contexts, first)
         block = self.blocks[layer]
         query, key, value = (maps(x[:, :1])[:, 0] for maps in block.maps()[:3])
-        output = block.output.weight * self.gates[layer].to(x)[..., None, None]
         scores = torch.einsum("mihk,mshk->mhis", query, key)
-        values = torch.einsum("mthk,mhkd->mhtd", value, output)
+        values = torch.einsum("mthk,mhkd->mhtd", value, self._output(layer))
         each = torch.einsum("mhis,mhtd->mstid", scores, values).flatten(1, 2).flatten(2)
         added = self._gram(contexts).flatten(2) @ each
         return x + added.unflatten(2, x.shape[2:])
@@ -209,8 +209,7 @@ class LinearTransformer(LinearPredictor, Transformer):
         token, u = V O w_out, and the layer to one direction Σ_h Q_h K_hᵀ xᵀ G (x u_h).
         """
         block, readout = self.blocks[-1], self.readout.weight
-        output = block.output.weight * self.gates[-1].to(x)[..., None, None]
-        u = torch.einsum("mdhk,mhkc,mc->mdh", block.value.weight, output, readout)
+        u = torch.einsum("mdhk,mhkc,mc->mdh", block.value.weight, self._output(-1), readout)
         rows = x.flatten(1, 2)
         values = self._gram(contexts) @ (rows @ u).view(len(u), *x.shape[1:3], -1)
         seen = torch.einsum("mbth,mbtd->mbhd", values, x).flatten(2)

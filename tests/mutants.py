@@ -101,8 +101,10 @@ error = weights - contexts.w.to(weights) ⇒ error = weights + contexts.w.to(wei
 """),
     "transformer": ("test_transformer test_heads", """
 torch.einsum("mihk,mshk->mhis", query, key) ⇒ torch.einsum("mihk,mshk->mhsi", query, key)
-block.output.weight * self.gates[layer].to(x)[..., None, None] ⇒ block.output.weight
-block.output.weight * self.gates[-1].to(x)[..., None, None] ⇒ block.output.weight
+return weight * self.gates[layer].to(weight)[..., None, None] ⇒ return weight
+mapped(z, self._output(layer), x.shape[3:]) ⇒ block.output(z)
+torch.einsum("mthk,mhkd->mhtd", value, self._output(layer)) ⇒ torch.einsum("mthk,mhkd->mhtd", value, block.output.weight)
+block.value.weight, self._output(-1), readout) ⇒ block.value.weight, block.output.weight, readout)
 torch.einsum("mbtd,mbd->mbt", x, readout[:, None] + direction) ⇒ torch.einsum("mbtd,mbd->mbt", x, direction)
 return read[..., :-1] ⇒ return read[..., 1:]
 self.config.d**0.5 * r / r.norm(dim=-1, keepdim=True) ⇒ r / r.norm(dim=-1, keepdim=True)
@@ -113,11 +115,11 @@ rng = torch.Generator().manual_seed(seed) ⇒ rng = torch.Generator().manual_see
 """),
     "blocks": ("test_transformer", """
 return through_state(q, k, v / v.shape[2]) ⇒ return through_state(q, k, v)
-scores = torch.einsum("mbqhk,mbthk->mbhqt", q, k).relu() ⇒ scores = torch.einsum("mbqhk,mbthk->mbhqt", q, k)
+scores = torch.einsum("mbqhk,mbthk->mbhqt", q, k).relu_() ⇒ scores = torch.einsum("mbqhk,mbthk->mbhqt", q, k)
 torch.einsum("mbhqt,mbthk->mbqhk", scores, v / v.shape[2]) ⇒ torch.einsum("mbhqt,mbthk->mbqhk", scores, v)
 seen = x if examples is None else x[:, :, :examples] ⇒ seen = x
 * scale / prod(self.inputs) ** 0.5 ⇒ * scale / prod(self.outputs) ** 0.5
-* self.gain + self.bias ⇒ + self.bias
+torch.addcmul(self.bias, functional.layer_norm(x, x.shape[-1:]), self.gain) ⇒ self.bias + functional.layer_norm(x, x.shape[-1:])
 return x + self.mlp(self.norm_mlp(x)) if self.mlp else x ⇒ return self.mlp(self.norm_mlp(x)) if self.mlp else x
 """),
     "training": ("test_training test_checkpoints", """
