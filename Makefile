@@ -19,7 +19,8 @@ book: $(INSTALLED)
 test: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/pytest --numprocesses $$($(BIN)/python -c 'import os; print(os.cpu_count() + 1)') --dist loadfile
+	$(BIN)/pytest --dist loadfile --no-loadscope-reorder \
+	  --numprocesses $$($(BIN)/python -c 'import os; print(os.cpu_count() + 1)')
 
 bench: $(INSTALLED)
 	$(BIN)/python tests/benchmark.py

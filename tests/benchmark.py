@@ -83,6 +83,14 @@ def _step(task, forward, model):
     return step
 
 
+def operations(step):
+    """How many operations the matrix products of `step()` take."""
+    step()
+    with FlopCounterMode(display=False) as counted:
+        step()
+    return counted.get_total_flops()
+
+
 def share_of_peak():
     """Of one thread, in one statistics step: operations, and their rate beside that of a product.
 
@@ -93,12 +101,8 @@ def share_of_peak():
     left, right = torch.randn(rows, model.d_model), torch.randn(model.d_model, width)
     product = 2 * rows * model.d_model * width / median_ms(lambda: left @ right, 200)
     step = statistics_step(CONFIG.task, 1)
-    step()
-    with FlopCounterMode(display=False) as counted:
-        step()
-    operations = counted.get_total_flops()
-    reached = operations / median_ms(step, 50)
-    return operations, reached / 1e6, product / 1e6
+    taken = operations(step)
+    return taken, taken / median_ms(step, 50) / 1e6, product / 1e6
 
 
 def machine():
@@ -127,22 +131,25 @@ def measured(threads):
         found = {name: median_ms(step, repeats) for name, step in steps.items()}
         found["five seeds at once, per seed"] /= 5
         ours, softmax = found["statistics"], found["tokens, softmax"]
+        fewer = operations(steps["tokens, linear"]) / operations(steps["statistics"])
         rows.append(
             [
                 f"n = {n}",
                 *(f"{ms:.1f}" for ms in found.values()),
                 f"{found['tokens, linear'] / ours:.1f}",
+                f"{fewer:.1f}",
                 f"{softmax / found[ENCODER]:.1f}",
             ]
         )
-    header = ["ms per step", *found, "tokens / statistics", "softmax / encoder"]
+    ratios = ["tokens / statistics", "the same in operations", "softmax / encoder"]
+    header = ["ms per step", *found, *ratios]
     torch.set_num_threads(1)
-    operations, reached, product = share_of_peak()
+    taken, reached, product = share_of_peak()
     text = (
         f"One step of the flagship (three layers of eight heads, sixteen features), a batch of "
         f"{CONFIG.recipe.batch} contexts, drawing included; medians on {threads} threads of "
         f"{machine()}, torch {torch.__version__}.\n\n{table(header, rows)}\n\nOn one thread a step "
-        f"on statistics is {operations / 1e9:.2f} billion operations of matrix products, at "
+        f"on statistics is {taken / 1e9:.2f} billion operations of matrix products, at "
         f"{reached:.0f} billion a second; the largest of these products alone reaches "
         f"{product:.0f}, so a step runs at {reached / product:.0%} of that. No GPU was at hand.\n"
     )

@@ -17,6 +17,13 @@ settings.load_profile("icl")
 torch.set_num_threads(1)
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+# What takes a minute or more begins first, or one process would be left with it at the end.
+LONG = ("site", "checkpoints", "chapters", "unwritable", "cli", "fork", "cluster", "training")
+
+
+def pytest_collection_modifyitems(items):
+    files = [f"test_{name}" for name in LONG]
+    items.sort(key=lambda item: [*files, item.path.stem].index(item.path.stem))
 
 
 @pytest.fixture(scope="module")
