@@ -120,7 +120,7 @@ def measured(threads):
     rows = []
     for n in (40, 256):
         task = replace(CONFIG.task, n=n)
-        repeats = 15 if n == 40 else 5
+        repeats = 60 if n == 40 else 15
         steps = {
             "statistics": statistics_step(task, 1),
             "five seeds at once, per seed": statistics_step(task, 5),
@@ -148,9 +148,10 @@ def measured(threads):
     text = (
         f"One step of the flagship (three layers of eight heads, sixteen features), a batch of "
         f"{CONFIG.recipe.batch} contexts, drawing included; medians on {threads} threads of "
-        f"{machine()}, torch {torch.__version__}.\n\n{table(header, rows)}\n\nOn one thread a step "
-        f"on statistics is {taken / 1e9:.2f} billion operations of matrix products, at "
-        f"{reached:.0f} billion a second; the largest of these products alone reaches "
+        f"{machine()}, torch {torch.__version__}.\n\n{table(header, rows)}\n\nIf both ran at one "
+        f"rate of operations, tokens would take as many times longer as they take operations. On "
+        f"one thread a step on statistics is {taken / 1e9:.2f} billion operations of matrix "
+        f"products, at {reached:.0f} billion a second; the largest of these products alone reaches "
         f"{product:.0f}, so a step runs at {reached / product:.0%} of that. No GPU was at hand.\n"
     )
     return text
