@@ -7,7 +7,7 @@ from icl.checkpoints import with_weights
 from icl.claims import NOT_REPRODUCED, REPRODUCED
 from icl.contexts import draw
 from icl.errors import Refused
-from icl.experiments.emergence import A3E, WATCHED, Course, fades, first, middle, run
+from icl.experiments.emergence import A3E, WATCHED, Course, fades, first, middle, needed, run
 from icl.experiments.models import SNAPSHOTS
 from icl.files import load
 from icl.heads import Importance
@@ -74,6 +74,13 @@ def test_what_fades_is_by_layer():
     found = fades(made([2.0, 0.9, 0.25], (EARLY, (EVEN, ONE, EVEN), LATE)))
     assert found["layer 2"][0].item() == pytest.approx(0.9 - 0.25)
     assert found["layer 3"][0].item() == pytest.approx(0.0)
+
+
+def test_heads_are_needed_from_the_look_on_after_which_none_can_be_spared():
+    spared = ([1.0, 0.05, 1, 1], ONE, ONE)
+    looks = [(EVEN, ONE, ONE), spared, (EVEN, ONE, ONE), (EVEN, EVEN, spared[0])]
+    found = needed(tuple(map(heads, looks)))
+    assert found.T.tolist() == [[False, False, True, True]] * 3
 
 
 def test_what_the_median_seed_reaches_first_counts():

@@ -177,7 +177,8 @@ def standings(models: dict[str, Checkpoint], comparisons: dict[str, Comparison])
             risk = comparison.risk(models[name].model)
             above = estimate(risk).value / estimate(comparison.baselines["Bayes"]).value
             add(models[name].label, comparison, risk, f"× {above:.2f}" if above < 1e4 else "")
-    return pd.DataFrame(rows)
+    found = pd.DataFrame(rows)
+    return found.loc[:, (found != "").any()]
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """When in training does the pattern of heads emerge, and does it stay? Models along the way."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,9 +13,9 @@ from icl.checkpoints import Checkpoint
 from icl.claims import AFTER_CHEN, Claim, Criterion, Judged, judge
 from icl.contexts import check
 from icl.experiments.comparison import Comparison
-from icl.experiments.measures import MORE_EVEN, ONE_HEAD, Likeness, likeness, rivals
+from icl.experiments.measures import EVERY_HEAD, MORE_EVEN, ONE_HEAD, Likeness, likeness, rivals
 from icl.experiments.models import ALONE, GRID, PRACTICAL, trained, watched
-from icl.heads import Importance, contrast, importance, top_later
+from icl.heads import Importance, contrast, importance, least_first, top_later
 from icl.intervals import estimate, over_seeds, trimmed
 from icl.predictors import excess_risk
 from icl.words import PERCENT
@@ -78,14 +79,15 @@ def middle(risks: Tensor, ridge: Tensor) -> Tensor:
     return (below & ~late) | at_first
 
 
-def tops(course: Course) -> dict[str, Tensor]:
-    """The top share (M,) of every later layer in the middle of training."""
-    return course.average([top_later(found) for found in course.heads])
+def halfway(measure: Callable[[Importance], dict[str, Tensor]]) -> Callable[[Course], dict]:
+    """A measure (M,) by layer in the middle of training, of one that every look has."""
+    return lambda course: course.average([measure(found) for found in course.heads])
 
 
-def contrasts(course: Course) -> dict[str, Tensor]:
-    """Entropy (M,) of the first layer minus that of every later one, in the middle of training."""
-    return course.average([contrast(found) for found in course.heads])
+def needed(heads: tuple[Importance, ...]) -> Tensor:
+    """Whether no first-layer head can be spared at a look and at all later ones, (T, M)."""
+    matter = torch.stack([least_first(found) > EVERY_HEAD.threshold for found in heads])
+    return matter.int().flip(0).cummin(dim=0).values.flip(0).bool()
 
 
 def fades(course: Course) -> dict[str, Tensor]:
@@ -103,13 +105,13 @@ A3E = Claim(
         replace(
             ONE_HEAD,
             statistic="top-1 share of importance in every later layer, in the middle of training",
-            measure=tops,
+            measure=halfway(top_later),
             said=f"in the middle of training {ONE_HEAD.said}",
         ),
         replace(
             MORE_EVEN,
             statistic=f"{MORE_EVEN.statistic}, in the middle of training",
-            measure=contrasts,
+            measure=halfway(contrast),
             said=f"in the middle of training {MORE_EVEN.said}",
         ),
         Criterion(
@@ -173,7 +175,7 @@ class Result(Judged):
         _along(rows, "fraction explained", "x", (0.0, 1.0))
 
     def milestones(self) -> tables.Text:
-        """When the median seed first falls below every bar and is halfway; its risk at the end."""
+        """When the median seed passes every bar, is halfway, and needs all heads of layer 1."""
         rows = []
         for name, course in self.courses.items():
             steps = torch.tensor(course.steps)
@@ -188,6 +190,7 @@ class Result(Judged):
                 | {f"below {label} from step": passed.get(label, "") for label in (*BARS, ONE)}
                 | {
                     "in the middle until step": f"{last.amax(dim=0).median():.0f}",
+                    "all first-layer heads needed from step": first(needed(course.heads), steps),
                     "final risk": over_seeds(risk[-1]),
                 }
             )

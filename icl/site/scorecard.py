@@ -87,14 +87,16 @@ HIGHLIGHTS = (
     Highlight(
         "A2c",
         CONDITIONAL,
-        "**Every head of the first layer is needed where sparsity is worth much, and only there:** "
-        "in {passing} of {settings} cells of a grid of tasks and kinds of training.",
+        "**Every head of the first layer is needed only where sparsity is worth much,** and there "
+        "mostly without weight decay: in {passing} of {settings} cells of a grid of tasks and "
+        "kinds of training.",
     ),
     Highlight(
         "A3c",
         NOT_REPRODUCED,
-        "**Later layers do not rely on one head** while the first one uses many, in {passing} of "
-        "these {settings} cells: a step takes one head, in whichever layer it is taken.",
+        "**Later layers that rely on one head** after a first one that uses many are found in "
+        "{passing} of these {settings} cells: a step takes one head, in whichever layer it is "
+        "taken.",
     ),
     Highlight(
         "A18",
@@ -106,7 +108,7 @@ HIGHLIGHTS = (
         "C1",
         CONDITIONAL,
         "**Preprocessing is what beats a dense prior, and takes degree 3.** Sparsity begins to pay "
-        "with the term r̂³ in {passing} of {settings} tasks, those that are sparse and noisy.",
+        "with the term r̂³ in {passing} of {settings} tasks, mostly those of one non-zero weight.",
     ),
 )
 
