@@ -214,11 +214,11 @@ class Verdict:
 
     def _repr_mimebundle_(self, **_) -> dict:
         parts = [f"**{self.claim.id}: {self.headline}.** {self.claim.statement}"]
-        for criterion in self.claim.criteria:
-            least = f"above {plain(criterion.threshold)}"
-            parts.append(f"*Needed: {criterion.statistic}, {least}.* {criterion.reason}")
-            mean = f"{'geometric ' * criterion.ratio}mean [95 %]"
-            rows = [[f.place, f.decision, f.estimate, f.seeds] for f in self.of(criterion)]
+        for c in self.claim.criteria:
+            parts.append(f"*Needed: {c.statistic}, above {plain(c.threshold)}.* {c.reason}")
+            together = " together" * any(f.part for f in self.of(c))
+            mean = f"{'geometric ' * c.ratio}mean [95 %{together}]"
+            rows = [[f.place, f.decision, f.estimate, f.seeds] for f in self.of(c)]
             parts.append(table(["setting", "decision", mean, "seeds"], rows))
         data = json.dumps(self.to_dict())
         return {"text/markdown": "\n\n".join(parts), "text/plain": str(self), MIME: data}

@@ -104,7 +104,7 @@ def run():
 @click.option("--seeds", help="Training seeds, for example 0,1,2.  [default: the model's]")
 @click.option("--steps", type=click.IntRange(1), help="Number of steps.  [default: the recipe's]")
 @click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
-@click.option("--threads", type=click.IntRange(1), help="CPU threads.  [default: all cores]")
+@click.option("--threads", type=click.IntRange(1, 1024), help="CPU threads.  [default: all cores]")
 @click.option("--output", help="File to write; with --experiment, a folder.")
 @click.option("--scheduler", help="With --experiment: of a Dask cluster, like tcp://HOST:8786.")
 def train(name, experiment, seeds, steps, device, threads, output, scheduler):

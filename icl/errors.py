@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from difflib import get_close_matches
 from numbers import Integral, Real
 from pathlib import Path
@@ -16,6 +17,7 @@ MANY = 20  # with more names than these to choose from, only the nearest are sho
 LONG = 40  # characters of a value that are shown
 LARGEST = 2**63 - 1
 NOTHING = 1e7  # bytes of memory that any machine has
+LIMIT = Path("/sys/fs/cgroup/memory.max")  # of a container's memory, on Linux
 LONGEST_NAME = 200  # bytes of a file's name: what is written beside it has a longer one
 
 
@@ -109,8 +111,11 @@ def fits(name: str, value: int, bytes_each: float) -> None:
 
 
 def free_memory() -> int:
-    """Bytes that can be taken without harm to what else runs."""
-    return psutil.virtual_memory().available
+    """Bytes that can be taken without harm to what else runs, in a container at most its own."""
+    room = psutil.virtual_memory().available
+    with suppress(OSError, ValueError):  # there is no such file elsewhere, or it says "max"
+        room = min(room, int(LIMIT.read_text()))
+    return room
 
 
 def writable(output: str | Path) -> Path:

@@ -148,5 +148,5 @@ def _digest(tensors: dict[str, Tensor], about: dict[str, str]) -> str:
     for name in sorted(tensors):
         tensor = tensors[name].detach().contiguous()
         total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        total.update(tensor.numpy().tobytes())
+        total.update(tensor.reshape(-1).view(torch.uint8).numpy())  # bfloat16, too
     return total.hexdigest()

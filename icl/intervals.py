@@ -1,8 +1,8 @@
 """Estimates with their 95 % intervals: over seeds, over contexts, over both, of ratios.
 
-What decides is a mean trimmed by the 1 % of contexts with the largest values, for every predictor
-alike: the answers of linear attention are polynomials of high degree in Gaussian data, and a
-single context can rule the plain mean of any number of them.
+What decides between risks is a mean trimmed by the 1 % of contexts with the largest values, for
+every predictor alike: the answers of linear attention are polynomials of high degree in Gaussian
+data, and a single context can rule the plain mean of any number of them.
 """
 
 from collections.abc import Callable
@@ -163,7 +163,7 @@ def estimate(risks: Tensor, average: str = "trimmed") -> Estimate:
     variance = over_contexts(measure, risks if risks.ndim == 2 else risks[None]).item()
     if risks.ndim == 2:
         return over_seeds(measure(risks), variance=variance).within(low=0.0)
-    value, half = measure(risks).item(), 1.96 * variance**0.5
+    value, half = measure(risks).item(), float(stdtrit(GROUPS - 1, 0.975)) * variance**0.5
     middle = risks.double().quantile(0.5).item()
     return Estimate(value, value - half, value + half, middle).within(low=0.0)
 

@@ -139,7 +139,7 @@ def train_all(
     timed = {job: _tried(job.name, job.seconds_left) for job in missing}
     seconds = {job: left for job, left in timed.items() if left is not None}
     order = sorted(seconds, key=seconds.get, reverse=True)
-    at_once = len(missing) if executor else os.cpu_count() or 1
+    at_once = max(1, len(missing)) if executor else os.cpu_count() or 1
     longest = max([sum(seconds.values()) / at_once, *seconds.values()])
     where = "the given executor" if executor else f"{at_once} cores"
     print(f"training {len(order)} on {where}: about {_clock(longest)}", flush=True)

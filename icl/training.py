@@ -1,7 +1,9 @@
 """Training: all seeds of a configuration at once, resumable to the bit."""
 
+import hashlib
 import json
 import os
+import platform
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -9,6 +11,7 @@ from dataclasses import replace
 from glob import escape
 from pathlib import Path
 
+import psutil
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
@@ -208,14 +211,16 @@ def one_thread() -> Iterator[None]:
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     """Let `write` fill a temporary file beside `path`, then move it into place.
 
-    What processes that were killed have left of theirs is removed. Where nothing can be written,
-    as on a full disk, `Failed` says so and what was there stays.
+    What processes of this machine that were killed have left of theirs is removed. Where nothing
+    can be written, as on a full disk, `Failed` says so and what was there stays.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    machine = hashlib.sha256(platform.node().encode()).hexdigest()[:8]  # a folder may be shared
+    temporary = path.with_name(f".{path.name}.{machine}-{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        for left in path.parent.glob(f".{escape(path.name)}.*"):
-            if not _runs(left.suffix[1:]):
+        for left in path.parent.glob(f".{escape(path.name)}.{machine}-*"):
+            process = left.name.rpartition("-")[2]
+            if process.isdecimal() and int(process) not in psutil.pids():
                 left.unlink(missing_ok=True)
         temporary.touch()
         usual = temporary.stat().st_mode  # some libraries write files that only their owner reads
@@ -227,17 +232,6 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
-
-
-def _runs(process: str) -> bool:
-    """Is there a process of this number here? Of what is no number none is known to have ended."""
-    try:
-        os.kill(int(process), 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except (PermissionError, ValueError):  # another user's, or no number
-        return True
-    return True
 
 
 @torch.no_grad()

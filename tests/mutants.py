@@ -62,7 +62,7 @@ x.var(ddof=1) / len(x) + variance ⇒ x.var(ddof=1) + variance
 (GROUPS - 1) * torch.stack(left).var ⇒ torch.stack(left).var
 torch.arange(count) % GROUPS != group ⇒ torch.arange(count) % GROUPS == group
 return over_seeds(values.double().log()).exp() ⇒ return over_seeds(values.double())
-1.96 * variance**0.5 ⇒ 0.67 * variance**0.5
+float(stdtrit(GROUPS - 1, 0.975)) * variance**0.5 ⇒ 0.67 * variance**0.5
 over(risks.double(), dim=-1) / over(than.double(), dim=-1) ⇒ over((risks / than).double(), dim=-1)
 low=max(self.low, low) ⇒ low=self.low
 "trimmed": trimmed, ⇒ "trimmed": torch.mean,

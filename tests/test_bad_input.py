@@ -14,7 +14,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from icl import heads, moments, polynomials, symmetry
+from icl import errors, heads, moments, polynomials, symmetry
 from icl.architecture import Architecture
 from icl.bayes import PosteriorMean
 from icl.checkpoints import join
@@ -22,7 +22,17 @@ from icl.configuration import Configuration, Plan, Split, Start
 from icl.constructions import gradient_descent, most_readable, preprocess_then_optimise
 from icl.contexts import check, draw, generator, gram_moments
 from icl.descent import GradientDescent, PreprocessedGD, ReweightedGD
-from icl.errors import Refused, brief, choose, fits, real, whole, writable, writable_file
+from icl.errors import (
+    Refused,
+    brief,
+    choose,
+    fits,
+    free_memory,
+    real,
+    whole,
+    writable,
+    writable_file,
+)
 from icl.estimators import Lasso, Ridge
 from icl.experiments.constructions import best_layer, lower_bound, paired_error
 from icl.files import load
@@ -280,6 +290,16 @@ def test_numbers_of_numpy_are_numbers(number):
 def test_steps_of_zero_are_refused_not_ignored():
     with pytest.raises(Refused, match="steps=0"):
         Plan(Configuration()).adjusted(steps=0)
+
+
+def test_a_container_has_no_more_memory_than_it_is_given(tmp_path, monkeypatch):
+    given = tmp_path / "memory.max"
+    monkeypatch.setattr(errors, "LIMIT", given)
+    everything = free_memory()
+    given.write_text("1000\n")
+    assert free_memory() == 1000 < everything
+    given.write_text("max\n")
+    assert free_memory() > 1000
 
 
 def test_what_fits_in_memory_is_estimated_before_it_is_taken(monkeypatch):

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -294,6 +295,46 @@ def test_chapters_are_told_as_they_start_and_failures_at_the_end(tmp_path):
     with pytest.raises(Failed, match=r"(?s)ZeroDivisionError.*c: x: no"):
         chapters.execute_all(jobs, said.append)
     assert said == ["executing b ...", "executing c ..."], "what is done is not executed again"
+
+
+def killed(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_killed_process_fails_its_chapter_and_those_that_wait(tmp_path, monkeypatch):
+    """As where memory runs out. Every chapter is named, in a line of its own."""
+    jobs = [chapters.Job(made(tmp_path / f"{name}.ipynb"), tmp_path / name) for name in "ab"]
+    monkeypatch.setattr(chapters, "execute", killed)
+    monkeypatch.setattr(chapters, "free_memory", lambda: 0)  # one at a time
+    ended = {job.title: error for job, error in chapters.executed(jobs, str)}
+    assert ended["a"].startswith("a: A process in the process pool was terminated")
+    assert ended["b"] == "b: not executed"
+
+
+def test_a_file_that_is_no_notebook_is_named(tmp_path):
+    path = tmp_path / "c.ipynb"
+    path.write_text("<<<<<<< HEAD\n{}")
+    for ask in (lambda chapter: chapter.title, Chapter.parameters):
+        with pytest.raises(Refused, match=r"^c.ipynb: not a notebook \("):
+            ask(Chapter(path))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("html:\n", "html: [\n", "^_config.yml: while parsing"),
+        ("html:\n", "hmtl:\n", "^_config.yml: html is missing"),
+        ("sphinx:\n", "sphinx: 3\nother:\n", "^_config.yml: sphinx is missing, or has no"),
+    ],
+)
+def test_what_is_wrong_with_the_settings_is_told_before_a_chapter_runs(small_book, old, new, words):
+    file = small_book / "_config.yml"
+    assert file.read_text().count(old) == 1
+    file.write_text(file.read_text().replace(old, new))
+    said = []
+    with pytest.raises(Refused, match=words):
+        build.build(small_book, said.append)
+    assert said == []
 
 
 def test_a_kernel_is_reached_through_files_of_its_own(tmp_path):

@@ -273,6 +273,7 @@ def forgeries(small):
     yield {"model.embed.weight": embed.long()}
     yield {"model.embed.weight": embed.double()}
     yield {"model.embed.weight": embed.bool()}
+    yield {"model.embed.weight": embed.bfloat16()}
     yield {"model.embed.weight": embed * math.inf}
     yield {"model.extra": embed}
     yield {"extra": embed}

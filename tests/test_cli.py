@@ -209,6 +209,20 @@ def test_any_executor_trains_what_is_missing_longest_first(tmp_path, monkeypatch
         assert executor.submit(int).result() == 0, "an executor that is given stays open"
 
 
+def test_where_no_file_can_be_read_every_model_fails_in_a_line(tmp_path, capsys):
+    (tmp_path / "m.safetensors.xz").write_bytes(b"garbage")
+    with ThreadPoolExecutor(1) as executor, pytest.raises(Failed, match="1 of 1 models failed"):
+        train_all({"m": SMALL.adjusted(3, (0,))}, tmp_path, executor=executor)
+    assert "damaged" in capsys.readouterr().out
+
+
+def test_more_threads_than_any_machine_has_are_refused(icl):
+    status, _, err = icl("train", "heads-1-1", "--threads", 3_000_000_000)
+    assert status == 2
+    assert "--threads" in err
+    assert "1<=x<=1024" in err
+
+
 def test_a_worker_that_dies_is_a_failed_model(tmp_path, capsys):
     class Dies:
         def submit(self, *_):

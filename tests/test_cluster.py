@@ -196,10 +196,22 @@ def test_where_no_scheduler_answers_one_line_says_so(cluster, monkeypatch):
         workers(cluster.address),
     ):
         pass
-    with (
-        pytest.raises(Refused, match="scheduler=nonsense://x: no scheduler answers"),
-        workers("nonsense://x"),
-    ):
+
+
+@pytest.mark.parametrize("address", ["", "nonsense://x", "ucx://127.0.0.1:8786", "tcp://127.0.0.1"])
+def test_what_is_no_address_of_a_scheduler_is_refused(address):
+    allowed = "allowed are addresses like tcp"
+    with pytest.raises(Refused, match=f"^scheduler={address}: {allowed}"), workers(address):
+        pass
+
+
+def test_addresses_that_dask_s_configuration_does_not_fit_are_refused():
+    dask = pytest.importorskip("dask")
+    with pytest.raises(Refused, match="needs certificates"), workers("tls://127.0.0.1:8786"):
+        pass
+    encrypted = dask.config.set({"distributed.comm.require-encryption": True})
+    refused = pytest.raises(Refused, match="requires encryption")
+    with encrypted, refused, workers("tcp://127.0.0.1:8786"):
         pass
 
 

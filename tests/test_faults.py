@@ -127,7 +127,10 @@ def test_a_file_has_ordinary_permissions_and_what_a_dead_process_left_is_removed
     path = tmp_path / "file"
     dead = python("pass")
     dead.wait()
-    orphan, foreign = tmp_path / f".file.{dead.pid}", tmp_path / f".file.{os.getppid()}"
+    mark = []
+    write_atomically(path, lambda temporary: mark.append(temporary.name) or temporary.touch())
+    mine = mark[0].removesuffix(str(os.getpid()))
+    orphan, foreign = tmp_path / f"{mine}{dead.pid}", tmp_path / f"{mine}{os.getppid()}"
     for left in (orphan, foreign):
         left.touch()
 
@@ -142,14 +145,23 @@ def test_a_file_has_ordinary_permissions_and_what_a_dead_process_left_is_removed
     assert foreign.exists(), "its process is alive"
 
 
-def test_what_another_user_s_process_writes_is_left_alone(tmp_path, monkeypatch):
-    def forbidden(*_):
-        raise PermissionError
+def test_what_another_machine_writes_into_a_shared_folder_is_left_alone(tmp_path, monkeypatch):
+    """Its processes are not known here, and may have the same numbers."""
+    path = tmp_path / "file"
 
-    (tmp_path / ".file.123456").touch()
-    monkeypatch.setattr(os, "kill", forbidden)
-    write_atomically(tmp_path / "file", lambda temporary: temporary.write_text("mine"))
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".file.123456", "file"]
+    def here(temporary):
+        with monkeypatch.context() as there:
+            there.setattr("platform.node", lambda: "another")
+            there.setattr("os.getpid", lambda: 10**9)  # a number that no process here has
+            write_atomically(path, lambda other: names.append(other) or other.write_text("theirs"))
+        temporary.write_text("mine")
+
+    names = []
+    write_atomically(path, here)
+    assert path.read_text() == "mine"
+    names[0].touch()
+    write_atomically(path, lambda temporary: temporary.write_text("again"))
+    assert names[0].exists()
 
 
 def test_what_cannot_be_written_leaves_nothing_behind(tmp_path):

@@ -8,7 +8,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from icl.errors import Failed
 from icl.site.chapters import Chapter, chapters, execute, root
-from icl.site.prose import EVAL
+from icl.site.prose import EVAL, answer, ask
 from icl.site.scorecard import QUOTED
 
 CHAPTERS = chapters(root())
@@ -67,3 +67,7 @@ def test_the_page_that_ends_the_book_quotes_its_numbers():
     typed = QUOTED.sub("", text)
     assert len(QUOTED.findall(text)) > 15
     assert not MEASURED.search(typed), MEASURED.search(typed)[0]
+
+
+def test_a_notebook_without_cells_asks_for_nothing():
+    assert answer(ask(new_notebook())).cells == []

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from icl.claims import CHEN, NOT_REPRODUCED, REPRODUCED, Claim, Criterion
-from icl.errors import Refused
+from icl.errors import Failed, Refused
 from icl.experiments import experiments
 from icl.site import chapters, pages, recheck
 
@@ -73,6 +73,21 @@ def test_one_chapter_alone_leaves_what_is_known_of_others(book):
         recheck.recheck(book, (200,), ("jugding",))
     recheck.recheck(book, (200,), (), lambda _: None)
     assert recheck.recorded(book).keys() == {"A1"}, "all are known anew"
+
+
+def test_what_cannot_be_written_down_leaves_what_was_known(book, monkeypatch):
+    recheck.recheck(book, (100,), (), str)
+    known = recheck.recorded(book)
+
+    def full(path, *_, **__):
+        path.write_bytes(b"{")
+        raise OSError("no space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("pathlib.Path.write_text", full)
+        with pytest.raises(Failed, match="no space left"):
+            recheck.recheck(book, (100,), (), str)
+    assert recheck.recorded(book) == known
 
 
 def test_the_page_says_which_verdicts_and_settings_differ():

@@ -33,9 +33,8 @@ QUERIES = 12  # per context, for models that need them: more than there are feat
 FEWER = 16  # times, are contexts that are answered token by token
 SHOWN = 32  # times fewer are contexts that show heads before and after the middle of training
 LEAST = 64  # contexts, where there are so many
-BARS = ("GD", "ridge")
-NEAR = ("GD", "preprocessed GD", "ridge", "Bayes")
-ONE = "one head per layer"
+BARS, NEAR = ("GD", "ridge"), ("GD", "preprocessed GD", "ridge", "Bayes")
+ONE, STEPS = "one head per layer", "steps of training"
 
 
 @dataclass(frozen=True)
@@ -80,8 +79,13 @@ def middle(risks: Tensor, ridge: Tensor) -> Tensor:
 
 
 def halfway(measure: Callable[[Importance], dict[str, Tensor]]) -> Callable[[Course], dict]:
-    """A measure (M,) by layer in the middle of training, of one that every look has."""
-    return lambda course: course.average([measure(found) for found in course.heads])
+    """A measure of a course, in the middle of training, of one that every look has."""
+
+    def average(course: Course) -> dict[str, Tensor]:
+        """Mean (M,) over the looks in the middle of training, by layer."""
+        return course.average([measure(found) for found in course.heads])
+
+    return average
 
 
 def needed(heads: tuple[Importance, ...]) -> Tensor:
@@ -144,7 +148,7 @@ class Result(Judged):
                 about = {"panel": name, "step": step}
                 for label, found in ({"model": risk} | course.bars).items():
                     rows.append(about | {"label": label} | vars(estimate(found)))
-        _along(rows, "excess risk", "xy")
+        figures.curves(pd.DataFrame(rows), "step", STEPS, log="xy")
 
     def plot_heads(self) -> None:
         """Top share and entropy of every layer along the training."""
@@ -162,7 +166,7 @@ class Result(Judged):
             for step, found in zip(course.steps, course.heads, strict=True)
             for layer, values in enumerate(measure(found).unbind(dim=1), 1)
         ]
-        _along(rows, "share or entropy", "x", (0.0, 1.0))
+        figures.curves(pd.DataFrame(rows), "step", STEPS, "share or entropy", "x", (0.0, 1.0))
 
     def plot_likeness(self) -> None:
         """How much of the answers' weights algorithms explain along the training."""
@@ -172,7 +176,7 @@ class Result(Judged):
             for step, found in zip(course.steps, course.likeness, strict=True)
             for near in NEAR
         ]
-        _along(rows, "fraction explained", "x", (0.0, 1.0))
+        figures.curves(pd.DataFrame(rows), "step", STEPS, "fraction explained", "x", (0.0, 1.0))
 
     def milestones(self) -> tables.Text:
         """When the median seed passes every bar, is halfway, and needs all heads of layer 1."""
@@ -202,10 +206,6 @@ def first(reached: Tensor, steps: Tensor) -> str:
     when = torch.where(reached.any(dim=0), steps[reached.int().argmax(dim=0)].double(), np.inf)
     median = when.quantile(0.5, interpolation="nearest").item()
     return f"{median:.0f}" if median < np.inf else "never"
-
-
-def _along(rows: list[dict], ylabel: str, log: str, span=(-np.inf, np.inf)) -> None:
-    figures.curves(pd.DataFrame(rows), "step", "steps of training", ylabel, log, span)
 
 
 def course(model: Checkpoint, single: Checkpoint | None, contexts: int, seed: int) -> Course:

@@ -12,7 +12,7 @@ from pathlib import Path
 import yaml
 from filelock import FileLock, Timeout
 
-from icl.errors import Failed, require
+from icl.errors import Failed, Refused, require
 from icl.experiments import TEMPLATE
 from icl.site import downloads, front, generated, widgets
 from icl.site.chapters import Job, chapters, execute_all, toc
@@ -42,6 +42,7 @@ def build(folder: Path, say: Callable[[str], None] = print) -> Path:
 
 
 def _built(folder: Path, work: Path, say: Callable[[str], None]) -> Path:
+    _configuration(folder)  # what is wrong with it is told before chapters take minutes
     executed = _execute_changed(folder, work / "executed", say)
     site, index = work / "html", work / "html" / "index.html"
     stage = _stage(folder, work / "stage", executed)
@@ -103,7 +104,13 @@ def _stage(folder: Path, stage: Path, executed: dict[str, Path]) -> Path:
 
 def _configuration(folder: Path) -> dict:
     """Jupyter Book's settings, with what is known of the book's addresses and its age."""
-    config = yaml.safe_load((folder / "_config.yml").read_text(encoding="utf-8"))
+    try:
+        config = yaml.safe_load((folder / "_config.yml").read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise Refused(f"_config.yml: {' '.join(str(error).split())}") from None
+    for part in ("html", "sphinx"):
+        good = isinstance(config, dict) and isinstance(config.get(part), dict)
+        require(good, f"_config.yml: {part} is missing, or has no settings")
     if project := repository(folder):
         config["repository"] = {"url": project, "branch": "main"}
         config["launch_buttons"] = {"binderhub_url": "https://mybinder.org"}
@@ -111,7 +118,8 @@ def _configuration(folder: Path) -> dict:
         config["html"] |= {f"use_{name}_button": True for name in buttons}
     day = _git(folder, "log", "-1", "--format=%cs")
     known = {"html_baseurl": address(), "html_last_updated_fmt": day}
-    config["sphinx"]["config"] |= {name: text for name, text in known.items() if text}
+    settings = config["sphinx"].setdefault("config", {})
+    settings |= {name: text for name, text in known.items() if text}
     return config
 
 

@@ -1,14 +1,14 @@
 """Chapters: their parameters, their execution by papermill, and what they showed."""
 
 import ast
-import contextlib
 import json
 import logging
 import os
 import re
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, ProcessPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,6 +34,7 @@ CELL_TIMEOUT = 600  # seconds
 A_CHAPTER = 2e9  # bytes of memory that one may take
 # No time left: one cell computes, the others show. Not disabled (None) is on a terminal only.
 BAR = {"bar_format": "{desc}: |{bar:30}| {n_fmt} of {total_fmt} cells", "disable": None}
+logging.getLogger("papermill").setLevel(logging.CRITICAL)  # what matters is raised here
 
 
 def root() -> Path:
@@ -67,22 +68,30 @@ class Chapter:
     def name(self) -> str:
         return self.path.stem
 
+    def read(self) -> nbformat.NotebookNode:
+        """The notebook; refused where the file is none."""
+        try:
+            return nbformat.read(self.path, as_version=4)
+        except Exception as error:  # of nbformat, jsonschema, json or the file's encoding
+            reason = str(error).splitlines()[0][:80]
+            raise Refused(f"{self.path.name}: not a notebook ({reason})") from None
+
     @property
     def title(self) -> str:
         """Its first heading."""
-        cells = nbformat.read(self.path, as_version=4).cells
+        cells = self.read().cells
         text = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
         found = re.search(r"^# (.+)$", text, re.MULTILINE)
         return found[1] if found else self.name
 
     def parameters(self) -> list[Parameter]:
         """Names, types, defaults and help, as the parameters cell declares them."""
-        with _quiet():
-            found = papermill.inspect_notebook(self.path)
+        self.read()  # which refuses what papermill fails on
+        found = papermill.inspect_notebook(self.path)
         return [self._parameter(**about) for about in found.values()]
 
     def _parameter(self, name: str, inferred_type_name: str, default: str, help: str) -> Parameter:
-        with contextlib.suppress(ValueError, SyntaxError):
+        with suppress(ValueError, SyntaxError):
             value = ast.literal_eval(default)
             if kind := KINDS.get(inferred_type_name) or KINDS.get(type(value).__name__):
                 return Parameter(name, kind, value, help)
@@ -152,7 +161,7 @@ def execute(chapter: Chapter, parameters: dict, output: Path, watched: bool = Fa
     mark = chapter.digest(parameters)
     started = time.monotonic()
     try:
-        with _quiet(), TemporaryDirectory() as sockets:
+        with TemporaryDirectory() as sockets:
             papermill.execute_notebook(
                 prose.ask(load_notebook_node(str(chapter.path))),
                 unfinished,
@@ -218,8 +227,11 @@ def executed(jobs: list[Job], say: Callable[[str], None]) -> Iterator[tuple[Job,
                 running[pool.submit(execute, job.chapter, job.parameters, job.output)] = job
             for done in wait(running, return_when=FIRST_COMPLETED).done:
                 job, error = running.pop(done), done.exception()
-                where = f"{job.title}: " if isinstance(error, Refused) else ""
+                where = "" if isinstance(error, Failed) else f"{job.title}: "
                 yield job, f"{where}{error}" if error else ""
+                if isinstance(error, BrokenExecutor):  # a killed process: the pool takes no more
+                    left, waiting = waiting, []
+                    yield from ((job, f"{job.title}: not executed") for job in left)
 
 
 def record(path: Path) -> dict:
@@ -236,14 +248,3 @@ def outputs(path: Path) -> Iterator[dict]:
 def verdicts(path: Path) -> list[dict]:
     """The verdicts an executed chapter reached."""
     return [json.loads(data[MIME]) for data in outputs(path) if MIME in data]
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence papermill's log; what matters is raised or checked here."""
-    logger = logging.getLogger("papermill")
-    before, logger.disabled = logger.disabled, True
-    try:
-        yield
-    finally:
-        logger.disabled = before

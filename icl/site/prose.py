@@ -22,6 +22,8 @@ def ask(notebook: NotebookNode) -> NotebookNode:
 
 def answer(notebook: NotebookNode) -> NotebookNode:
     """Put into the text what that cell, executed, has found, and take the cell away."""
+    if not notebook.cells:
+        return notebook
     *cells, last = notebook.cells
     if ASKING in last.metadata.get("tags", []):
         values = iter(ast.literal_eval(last.outputs[0].data["text/plain"]))

@@ -4,9 +4,12 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+from filelock import FileLock
+
 from icl.errors import choose, require
 from icl.experiments import experiments
 from icl.site.chapters import Job, chapters, execute_all, verdicts
+from icl.training import write_atomically
 
 SEEDS = (100, 200, 300, 400, 500)  # so far apart that no repetition of theirs is one of another's
 
@@ -36,7 +39,7 @@ def recheck(
         if name in judging
     }
     execute_all(list(jobs.values()), say)
-    before, found = recorded(folder) if names else {}, {}
+    found = {}
     for (seed, _), job in jobs.items():
         for verdict in verdicts(job.output):
             claim = found.setdefault(verdict["id"], {"outcome": {}, "settings": {}})
@@ -44,9 +47,10 @@ def recheck(
             for setting, decision in verdict["settings"].items():
                 claim["settings"].setdefault(setting, {})[str(seed)] = decision
     file = _file(folder)
-    file.write_text(
-        json.dumps(before | found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
-    )
+    with FileLock(work / ".lock"):
+        known = (recorded(folder) if names else {}) | found
+        text = json.dumps(known, indent=1, ensure_ascii=False) + "\n"
+        write_atomically(file, lambda new: new.write_text(text, encoding="utf-8"))
     return file
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import nbformat
 
-from icl.errors import Refused, require
+from icl.errors import require
 from icl.site.chapters import Chapter, Job, outputs
 
 LONGEST = 80  # characters of a folder's name
@@ -17,14 +17,11 @@ LONGEST = 80  # characters of a folder's name
 
 def find(name: str) -> Chapter:
     """The notebook at a path; refused where there is none that a kernel can run."""
-    path = Path(name).absolute()
-    require(path.is_file(), f"{name}: no such notebook; `icl list` names the chapters")
-    try:
-        kernel = nbformat.read(path, as_version=4).metadata.get("kernelspec", {}).get("name")
-    except Exception as error:  # of nbformat, jsonschema, json or the file's encoding
-        raise Refused(f"{name}: not a notebook ({str(error).splitlines()[0][:80]})") from None
+    chapter = Chapter(Path(name).absolute())
+    require(chapter.path.is_file(), f"{name}: no such notebook; `icl list` names the chapters")
+    kernel = chapter.read().metadata.get("kernelspec", {}).get("name")
     require(bool(kernel), f"{name}: names no kernel; saved once in JupyterLab it does")
-    return Chapter(path)
+    return chapter
 
 
 def is_path(name: str) -> bool:

@@ -58,7 +58,9 @@ class Highlight:
                 f"{verdict['outcome']} now: write its sentence in icl/site/scorecard.py anew"
             )
         first = verdict["findings"][0]["statistic"]
-        numbers = [f for f in verdict["findings"] if f["statistic"] == first]
+        numbers = [
+            f for f in verdict["findings"] if f["statistic"] == first and isfinite(f["value"])
+        ]
         numbers.sort(key=lambda f: f["value"])
         decisions = list(verdict["settings"].values())
         passing = decisions.count(REPRODUCED)
