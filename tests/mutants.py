@@ -160,7 +160,7 @@ real("seconds", self.seconds, "[0, inf)") ⇒ pass
     "files": ("test_checkpoints", """
 require(given == _digest(tensors, about) ⇒ require(bool(given)
 hashlib.sha256(json.dumps(about, sort_keys=True).encode()) ⇒ hashlib.sha256()
-total.update(tensor.numpy().tobytes()) ⇒ pass
+total.update(tensor.reshape(-1).view(torch.uint8).numpy()) ⇒ pass
 require(about["hash"] == config.hash ⇒ require(bool(about["hash"])
 require(tensors.keys() == known ⇒ require(bool(known)
 half if torch.equal(half.to(weights), weights) else weights ⇒ half
@@ -312,6 +312,17 @@ return reduction(risks[8], risks[1]) ⇒ return reduction(risks[1], risks[8])
 -distance(effective_step(model), optimal_one_step(contexts.task)).log10() ⇒ distance(effective_step(model), optimal_one_step(contexts.task)).log10()
 "plain mean": lambda risk, zero: risk.mean(dim=-1) ⇒ "plain mean": lambda risk, zero: risk.median(dim=-1).values
 contexts = draw(task, count, "evaluate", seed, queries=queries) ⇒ contexts = draw(task, count, "tune", seed, queries=queries)
+"""),
+    "experiments/emergence": ("test_emergence", """
+.int().flip(0).cummin(dim=0).values.flip(0).bool() ⇒
+least_first(found) > EVERY_HEAD.threshold ⇒ least_first(found) < EVERY_HEAD.threshold
+"""),
+    "cluster": ("test_cluster", """
+require(named or not secure ⇒ require(True
+require(secure or not given.require_encryption ⇒ require(True
+"""),
+    "errors": ("test_bad_input", """
+room = min(room, int(LIMIT.read_text())) ⇒ pass
 """),
     "experiments/measures": ("test_conditions test_head_utilization test_practical_transformers", """
 return values[:, 1:].nanmean(dim=1) ⇒ return values.nanmean(dim=1)
