@@ -379,15 +379,15 @@ def test_a_value_a_chapter_refuses_is_the_user_s_mistake_not_a_failure(tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("source", "words"),
+    ("source", "words", "timeout"),
     [
-        ("1 / 0", "c, cell 2: ZeroDivisionError: division by zero"),
-        ("import os\nos._exit(1)", "c: DeadKernelError"),
-        ("import time\ntime.sleep(60)", "c: .*[Tt]ime"),
+        ("1 / 0", "c, cell 2: ZeroDivisionError: division by zero", 600),
+        ("import os\nos._exit(1)", "c: DeadKernelError", 600),
+        ("import time\ntime.sleep(60)", "c: .*[Tt]ime", 4),
     ],
 )
-def test_a_chapter_that_fails_leaves_no_result(tmp_path, monkeypatch, source, words):
-    monkeypatch.setattr(chapters, "CELL_TIMEOUT", 4)
+def test_a_chapter_that_fails_leaves_no_result(tmp_path, monkeypatch, source, words, timeout):
+    monkeypatch.setattr(chapters, "CELL_TIMEOUT", timeout)
     output = tmp_path / "out" / "c.ipynb"
     with pytest.raises(Failed, match=words):
         execute(made(tmp_path / "c.ipynb", source), {}, output)
