@@ -329,10 +329,14 @@ def test_a_file_that_is_no_notebook_is_named(tmp_path):
 )
 def test_what_is_wrong_with_the_settings_is_told_before_a_chapter_runs(small_book, old, new, words):
     file = small_book / "_config.yml"
-    assert file.read_text().count(old) == 1
-    file.write_text(file.read_text().replace(old, new))
+    text = file.read_text()
+    assert text.count(old) == 1
+    file.write_text(text.replace(old, new))
     said = []
     with pytest.raises(Refused, match=words):
+        build.build(small_book, said.append)
+    file.unlink()
+    with pytest.raises(Refused, match=r"^_config.yml: .*No such file"):
         build.build(small_book, said.append)
     assert said == []
 

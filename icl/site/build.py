@@ -42,7 +42,6 @@ def build(folder: Path, say: Callable[[str], None] = print) -> Path:
 
 
 def _built(folder: Path, work: Path, say: Callable[[str], None]) -> Path:
-    _configuration(folder)  # what is wrong with it is told before chapters take minutes
     executed = _execute_changed(folder, work / "executed", say)
     site, index = work / "html", work / "html" / "index.html"
     stage = _stage(folder, work / "stage", executed)
@@ -71,6 +70,7 @@ def _built(folder: Path, work: Path, say: Callable[[str], None]) -> Path:
 
 def _execute_changed(folder: Path, done: Path, say: Callable) -> dict[str, Path]:
     """Execute the chapters whose digest differs from their last execution's."""
+    _configuration(folder)  # what is wrong with it is told before chapters take minutes
     listed = toc(folder)
     found = {
         name: it for name, it in chapters(folder).items() if name in listed or name != TEMPLATE
@@ -106,7 +106,7 @@ def _configuration(folder: Path) -> dict:
     """Jupyter Book's settings, with what is known of the book's addresses and its age."""
     try:
         config = yaml.safe_load((folder / "_config.yml").read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
+    except (OSError, yaml.YAMLError) as error:
         raise Refused(f"_config.yml: {' '.join(str(error).split())}") from None
     for part in ("html", "sphinx"):
         good = isinstance(config, dict) and isinstance(config.get(part), dict)
