@@ -143,6 +143,20 @@ def test_a_disk_that_fills_up_meanwhile_does_so_too(small, leave):
     assert [path.name for path in small.iterdir()] == ["ballast"], "nothing half written"
 
 
+def test_where_only_the_finished_model_has_no_room_its_training_is_kept(small):
+    fill(small, 20480)
+    output = small / "m.safetensors.xz"
+    status, complaint, _ = icl(*TRAIN, output)
+    assert status == 1
+    assert f"{output}: cannot be written" in complaint
+    (state,) = small.glob(".*.state")
+    assert state.stat().st_size > 0
+    (small / "ballast").unlink()
+    assert icl(*TRAIN, output)[0] == 0
+    assert load(output).seeds == (7,)
+    assert not state.exists()
+
+
 def test_a_full_disk_ends_a_run_in_a_line(small, book):
     fill(small, 4096)
     status, complaint, _ = icl("run", "one", "--size", "30000", "--output", small, at=book)
