@@ -88,7 +88,7 @@ class Result(Profiled):
             axes.set_yticks([-1.6 * row for row in range(3)], [f"layer {i}" for i in (1, 2, 3)])
             axes.set(xticks=[], ylim=(-3.3, 1.5))
             axes.grid(visible=False)
-            axes.set_title(title, fontsize=12, loc="left")
+            axes.set_title(title, fontsize=11, loc="left")
 
     def plot_grid(self) -> None:
         """Heat-maps of what is shown of every cell: a row per kind, a column per task."""
