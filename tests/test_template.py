@@ -28,6 +28,7 @@ def test_a_build_leaves_the_template_out_and_refuses_any_other_page_that_is_not_
     (tmp_path / "book").mkdir()
     (tmp_path / "book" / "intro.md").write_text("# Intro")
     (tmp_path / "_toc.yml").write_text("format: jb-book\nroot: book/intro\n")
+    (tmp_path / "_config.yml").write_text("html: {}\nsphinx: {}\n")
     source = root() / "book" / f"{TEMPLATE}.ipynb"
     shutil.copy(source, tmp_path / "book")
     assert build._execute_changed(tmp_path, tmp_path / "done", print) == {}
