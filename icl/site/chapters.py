@@ -207,7 +207,7 @@ def execute(chapter: Chapter, parameters: dict, output: Path, watched: bool = Fa
 
 
 def execute_all(jobs: list[Job], say: Callable[[str], None]) -> None:
-    """Execute the jobs that are not done already; all failures are told together, in their order."""
+    """Execute the jobs that are not done already; failures are told together, in their order."""
     if failed := sorted((jobs.index(job), error) for job, error in executed(jobs, say) if error):
         raise Failed("\n".join(error for _, error in failed))
 
