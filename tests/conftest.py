@@ -17,7 +17,7 @@ settings.load_profile("icl")
 torch.set_num_threads(1)
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-# What takes a minute or more begins first, or one process would be left with it at the end.
+# What takes longest begins first, or one process would be left with it at the end.
 LONG = ("site", "checkpoints", "chapters", "unwritable", "cli", "fork", "cluster", "training")
 
 

@@ -1,9 +1,13 @@
 """Excess risk, and intervals over contexts and seeds."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from scipy import stats
+from scipy.special import stdtrit
 
 from icl.contexts import draw, stack
 from icl.errors import Refused
@@ -211,3 +215,18 @@ def test_an_interval_keeps_the_end_that_means_something():
     assert str(Estimate(3e7, 2e7, 6e7, 1.0)) == number(1e7)
     assert str(Estimate(-0.5, -1.0, 0.0, 0.0)) == "−0.500 [−1.000,\N{NO-BREAK SPACE}0.000]"
     assert str(Estimate(*4 * (float("nan"),))) == "undefined"
+
+
+def test_to_look_again_with_more_seeds_costs_what_the_page_says():
+    """How often 95 % intervals decide about a mean that lies at its threshold."""
+    values = np.random.default_rng(0).standard_normal((100_000, 20))
+    decided, shares = np.zeros(len(values), dtype=bool), []
+    for count in (5, 10, 20):
+        seen = values[:, :count]
+        half = stdtrit(count - 1, 0.975) * seen.std(axis=1, ddof=1) / count**0.5
+        decided |= np.abs(seen.mean(axis=1)) > half
+        shares.append(f"in {100 * decided.mean():.0f} %")
+    page = Path(__file__).parent.parent / "book" / "reproducibility.md"
+    (told,) = re.findall(r"To look again has a price.*?\.", page.read_text(encoding="utf-8"))
+    assert f"decided {shares[0]} of cases" in told
+    assert shares[2] in told
