@@ -18,6 +18,7 @@ from icl.contexts import Contexts
 from icl.errors import require
 from icl.predictors import LinearPredictor
 from icl.tasks import SparseLinear
+from icl.threads import side_by_side
 
 MAX_CELLS = 2**22  # numbers a context takes; with more, it takes seconds
 CELLS = 2**18  # numbers at a time: arrays that stay near the processor
@@ -51,7 +52,7 @@ class PosteriorMean(LinearPredictor):
 
     def weights(self, contexts: Contexts) -> Tensor:
         blocks = contexts.blocks(max(1, CELLS // self.cells))
-        return torch.cat([self._mean(block) for block in blocks])
+        return torch.cat(side_by_side(self._mean, blocks))
 
     def _mean(self, contexts: Contexts) -> Tensor:
         scale, supports = contexts.task.n / self.task.noise**2, self.supports

@@ -2,7 +2,6 @@
 
 import copy
 from dataclasses import dataclass, replace
-from itertools import islice
 
 import torch
 from torch import Tensor
@@ -10,6 +9,7 @@ from torch import Tensor
 from icl.contexts import Contexts
 from icl.errors import choose, require
 from icl.intervals import AVERAGES
+from icl.threads import side_by_side
 from icl.transformer import Transformer, build
 
 FILLS = ("zero", "mean")
@@ -131,7 +131,7 @@ def importance(model: Transformer, contexts: Contexts, fill: str = "zero") -> Im
     require(model.whole, "a model with masked heads: allowed are whole ones")
     blocks = list(contexts.blocks(MASKED_AT_ONCE))
     means = _mean_added(model, blocks) if fill == "mean" else None
-    found = [_without_each(model, block, means) for block in blocks]
+    found = side_by_side(lambda block: _without_each(model, block, means), blocks)
     return Importance(*(torch.cat(risks, dim=-1) for risks in zip(*found, strict=True)))
 
 
@@ -153,11 +153,10 @@ def _without_each(
     A head's output is replaced by zero or, if given, by its mean.
     """
     counts = model.config.heads
-    states = list(islice(model.hidden(contexts), len(counts)))
-    full = model.risk_from(contexts, states[0], 0)
     shape = (model.n_models, len(counts), max(counts), len(contexts))
-    masked = full.new_full(shape, torch.nan)
-    for layer, (block, x) in enumerate(zip(model.blocks, states, strict=True)):
+    x = model.start(contexts)
+    masked = x.new_full(shape, torch.nan)
+    for layer, block in enumerate(model.blocks):
         added = model.added_by_heads(contexts, x, layer)
         after = x + added.sum(dim=2)
         if means:
@@ -171,6 +170,8 @@ def _without_each(
                 "use more examples per context",
             )
             masked[:, layer, head] = risk
+        x = block.feed(after)
+    full = model.risk_from(contexts, x, len(counts))
     return full, masked
 
 

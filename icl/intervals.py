@@ -15,6 +15,7 @@ from scipy.special import stdtrit
 from torch import Tensor
 
 from icl.errors import choose, require
+from icl.threads import side_by_side
 
 GROUPS = 20  # of contexts, left out in turn
 LARGEST = 1e6  # beyond it a number is not shown: all it says is that an answer has diverged
@@ -110,10 +111,9 @@ def over_contexts(measure: Callable[[Any], Tensor], found: Any) -> Tensor:
     Quenouille (1956) and Tukey (1958), which holds for smooth statistics, trimmed means among
     them. `found` holds tensors with the contexts on their last axis; see `without`.
     """
-    left = [
-        measure(without(found, group)).detach().double().mean(dim=-1) for group in range(GROUPS)
-    ]
-    return (GROUPS - 1) * torch.stack(left).var(dim=0, correction=0)
+    left = side_by_side(lambda group: measure(without(found, group)).detach(), range(GROUPS))
+    means = torch.stack(left).double().mean(dim=-1)
+    return (GROUPS - 1) * means.var(dim=0, correction=0)
 
 
 def others(count: int, group: int) -> Tensor:

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from icl.contexts import Contexts
 from icl.errors import require
+from icl.threads import side_by_side
 
 ANSWERED_AT_ONCE = 64  # contexts that are answered token by token at a time
 
@@ -40,10 +41,9 @@ def excess_risk(predictor: Predictor, contexts: Contexts) -> Tensor:
     """
     if isinstance(predictor, LinearPredictor):
         return squared_error(predictor.weights(contexts), contexts)
-    risks = (
-        mean_error(predictor.predict(block), block) for block in contexts.blocks(ANSWERED_AT_ONCE)
-    )
-    return torch.cat(list(risks), dim=-1)
+    blocks = contexts.blocks(ANSWERED_AT_ONCE)
+    risks = side_by_side(lambda block: mean_error(predictor.predict(block), block), blocks)
+    return torch.cat(risks, dim=-1)
 
 
 def squared_error(weights: Tensor, contexts: Contexts) -> Tensor:

@@ -17,6 +17,7 @@ from icl.contexts import Contexts
 from icl.errors import choose, require
 from icl.intervals import AVERAGES
 from icl.predictors import ANSWERED_AT_ONCE, Predictor, asked, mean_error, squared_error
+from icl.threads import side_by_side
 from icl.transformer import LinearTransformer, Transformer
 
 ROUNDING = 1e-6  # hidden states are float32: directions of smaller relative size are rounding
@@ -173,22 +174,21 @@ def probe_risks(model: Transformer, fitting: Contexts, contexts: Contexts) -> Te
         seen, size, error = _asking, ANSWERED_AT_ONCE, mean_error
         wanted = torch.einsum("bqd,bd->bq", asked(fitting), fitting.w)[..., None]
         readouts = [_least_squares(x, wanted) for x in _asking(model, fitting)]
-    found = [
-        [
-            error(read(x, probe)[..., 0], block)
-            for x, probe in zip(seen(model, block), readouts, strict=True)
-        ]
-        for block in contexts.blocks(size)
-    ]
-    return torch.cat([torch.stack(layers, dim=1) for layers in found], dim=-1)
+
+    def risks(block: Contexts) -> Tensor:
+        layers = zip(seen(model, block), readouts, strict=True)
+        return torch.stack([error(read(x, probe)[..., 0], block) for x, probe in layers], dim=1)
+
+    return torch.cat(side_by_side(risks, contexts.blocks(size)), dim=-1)
 
 
 def _asking(model: Transformer, contexts: Contexts) -> Iterator[Tensor]:
     """States of the queries before and after each layer, (M, B, q, D), float64."""
-    blocks = [
-        [x[:, :, contexts.task.n :].double() for x in model.hidden(block)]
-        for block in contexts.blocks(ANSWERED_AT_ONCE)
-    ]
+
+    def queries(block: Contexts) -> list[Tensor]:
+        return [x[:, :, contexts.task.n :].double() for x in model.hidden(block)]
+
+    blocks = side_by_side(queries, contexts.blocks(ANSWERED_AT_ONCE))
     return (torch.cat(layer, dim=1) for layer in zip(*blocks, strict=True))
 
 

@@ -26,7 +26,8 @@ from icl.configuration import Plan
 from icl.errors import Failed, require
 from icl.files import file_in, load, name_of, save
 from icl.starts import begin
-from icl.training import one_thread, train
+from icl.threads import one_thread
+from icl.training import train
 
 LONGEST = 40  # characters of seeds in a file's name
 REPORT_EVERY = 60.0  # seconds

@@ -5,8 +5,8 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import replace
 from glob import escape
 from pathlib import Path
@@ -195,17 +195,6 @@ def train(
     if state:
         trainer.save(state)
     return trainer
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Let torch work on one thread for a while: small matrices take longer on several."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:

@@ -22,6 +22,7 @@ from icl.blocks import ATTENTION, Attention, Block, Maps, mapped, through_state
 from icl.contexts import Contexts
 from icl.errors import fits, require, whole
 from icl.predictors import LinearPredictor, Predictor, asked, mean_error, squared_error
+from icl.threads import side_by_side
 
 AT_ONCE = 512  # answers at a time, of all models together: arrays that stay near the processor
 Reading = tuple[int | None, Attention]  # how many tokens are keys, and how all attend to them
@@ -157,7 +158,7 @@ class LinearTransformer(LinearPredictor, Transformer):
     def weights(self, contexts: Contexts) -> Tensor:
         """ŵ (M, B, d), by way of the statistics alone."""
         blocks = contexts.blocks(self.at_once)
-        return torch.cat([self.finish(block, self.start(block)) for block in blocks], dim=1)
+        return torch.cat(side_by_side(lambda x: self.finish(x, self.start(x)), blocks), dim=1)
 
     def on_tokens(self) -> Transformer:
         """The same models, weights shared, that work token by token."""

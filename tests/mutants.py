@@ -59,7 +59,7 @@ stdtrit(len(x) - 1, 0.5 + level / 2) ⇒ stdtrit(len(x), 0.5 + level / 2)
 x.var(ddof=1) / len(x) + variance ⇒ x.var(ddof=0) / len(x) + variance
 x.var(ddof=1) / len(x) + variance ⇒ x.var(ddof=1) / len(x)
 x.var(ddof=1) / len(x) + variance ⇒ x.var(ddof=1) + variance
-(GROUPS - 1) * torch.stack(left).var ⇒ torch.stack(left).var
+(GROUPS - 1) * means.var ⇒ means.var
 torch.arange(count) % GROUPS != group ⇒ torch.arange(count) % GROUPS == group
 return over_seeds(values.double().log()).exp() ⇒ return over_seeds(values.double())
 float(stdtrit(GROUPS - 1, 0.975)) * variance**0.5 ⇒ 0.67 * variance**0.5
@@ -121,6 +121,14 @@ seen = x if examples is None else x[:, :, :examples] ⇒ seen = x
 * scale / prod(self.inputs) ** 0.5 ⇒ * scale / prod(self.outputs) ** 0.5
 torch.addcmul(self.bias, functional.layer_norm(x, x.shape[-1:]), self.gain) ⇒ self.bias + functional.layer_norm(x, x.shape[-1:])
 return x + self.mlp(self.norm_mlp(x)) if self.mlp else x ⇒ return self.mlp(self.norm_mlp(x)) if self.mlp else x
+"""),
+    "threads": ("test_threads", """
+if threads == 1: ⇒ if threads != 1:
+torch.set_num_threads(threads) ⇒ pass
+with one_thread(), ThreadPoolExecutor( ⇒ with ThreadPoolExecutor(
+ThreadPoolExecutor(threads, ⇒ ThreadPoolExecutor(2,
+"initargs": (gradients,) ⇒ "initargs": (True,)
+"initargs": (gradients,) ⇒ "initargs": (False,)
 """),
     "training": ("test_training test_checkpoints", """
 scale = (limit / norm).clamp(max=1) ⇒ scale = limit / norm

@@ -12,6 +12,7 @@ from icl.contexts import draw
 from icl.estimators import Ridge, tuned_gd
 from icl.experiments.comparison import (
     AT_OPTIMUM,
+    BASELINES,
     LEAST_RISK,
     REFERENCES,
     STEPS,
@@ -55,6 +56,13 @@ def test_a_comparison_measures_all_on_its_own_contexts():
         assert list(shown.value) == [
             estimate(comparison.baselines[name], average).value for name in REFERENCES
         ]
+
+
+def test_only_the_named_baselines_are_tuned_and_on_the_same_contexts():
+    few, all_of_them = Comparison.on(TASK, 30, 3, names=["ridge"]), Comparison.on(TASK, 30, 3)
+    assert few.baselines.keys() == {"ridge"}
+    assert all_of_them.baselines.keys() == {*BASELINES}
+    assert torch.equal(few.baselines["ridge"], all_of_them.baselines["ridge"])
 
 
 def test_models_on_tokens_are_compared_on_queries():

@@ -111,19 +111,26 @@ def gain(risks: dict[int, Tensor]) -> Tensor:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Evaluation contexts of one task, and the risk (B,) of every tuned baseline on them."""
+    """Evaluation contexts of one task, and risks (B,) of tuned baselines on them, by name."""
 
     contexts: Contexts
     baselines: dict[str, Tensor]
 
     @classmethod
-    def on(cls, task: SparseLinear, count: int, seed: int, queries: int = 0) -> "Comparison":
-        """Draw `count` contexts of stream `evaluate`; the baselines are tuned on their own.
+    def on(
+        cls,
+        task: SparseLinear,
+        count: int,
+        seed: int,
+        queries: int = 0,
+        names: Iterable[str] = BASELINES,
+    ) -> "Comparison":
+        """Draw `count` contexts of stream `evaluate`; the named baselines are tuned on their own.
 
         Models that need tokens need `queries` to be answered.
         """
         contexts = draw(task, count, "evaluate", seed, queries=queries)
-        tuned = {name: ESTIMATORS[name].tuned(task) for name in BASELINES}
+        tuned = {name: ESTIMATORS[name].tuned(task) for name in names}
         return cls(contexts, {name: excess_risk(e, contexts) for name, e in tuned.items()})
 
     def risk(self, predictor: Predictor) -> Tensor:

@@ -23,6 +23,7 @@ from icl.experiments.measures import (
 )
 from icl.experiments.models import ALONE, GRID, KINDS, NOISES, SPARSITIES, sparse, trained
 from icl.intervals import over_seeds
+from icl.threads import side_by_side
 from icl.transformer import Transformer
 from icl.words import percent
 
@@ -134,10 +135,15 @@ def run(contexts: int, seed: int) -> Result:
     """Measure risks on so many contexts of this seed, and importances on a quarter of them."""
     check(contexts, seed)
     models = {model.name: model.model for model in trained(PLANS).values()}
+    tasks = list(product(SPARSITIES, NOISES))
+
+    def one_task(at: tuple[int, float]) -> dict[str, Profile]:
+        task = sparse(*at, (1,)).config.task
+        return measured(models, Comparison.on(task, contexts, seed, names=["ridge"]))
+
     cells, settings = {}, {}
-    for s, noise in product(SPARSITIES, NOISES):
-        on = Comparison.on(sparse(s, noise, (1,)).config.task, contexts, seed)
-        for kind, cell in measured(models, on).items():
+    for (s, noise), found in zip(tasks, side_by_side(one_task, tasks), strict=True):
+        for kind, cell in found.items():
             name = f"s = {s}, noise {noise:g}, {kind}"
             cells[name], settings[name] = cell, (s, noise, kind)
     return Result(judge(CLAIMS, cells, shared=True), cells, settings)

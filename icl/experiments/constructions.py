@@ -24,7 +24,7 @@ from icl.descent import GradientDescent, PreprocessedGD
 from icl.errors import real, require, whole
 from icl.intervals import over_seeds
 from icl.tasks import SparseLinear
-from icl.training import one_thread
+from icl.threads import one_thread
 from icl.transformer import LinearTransformer
 from icl.words import ERROR
 

@@ -211,8 +211,8 @@ def first(reached: Tensor, steps: Tensor) -> str:
 def course(model: Checkpoint, single: Checkpoint | None, contexts: int, seed: int) -> Course:
     """Look at a model after every kept step and at its end, always on the same contexts."""
     queries = QUERIES if model.config.architecture.queries else 0
-    on = Comparison.on(model.config.task, contexts, seed, queries)
-    bars = {name: on.baselines[name] for name in BARS}
+    on = Comparison.on(model.config.task, contexts, seed, queries, BARS)
+    bars = dict(on.baselines)
     if single:
         bars[ONE] = on.risk(single.model)
     few = on.contexts[: max(2, contexts // 4)]

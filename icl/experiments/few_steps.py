@@ -14,7 +14,7 @@ from icl.experiments.comparison import REFERENCES, WALKS, Comparison, algorithm
 from icl.experiments.models import BY_HEADS, EQUAL, WORKHORSE, trained
 from icl.intervals import estimate, reduction, trimmed
 from icl.iterations import TERMS, Iteration, fit
-from icl.training import one_thread
+from icl.threads import one_thread
 from icl.words import PERCENT, TIMES, lower, percent
 
 PLANS = {BY_HEADS[depth][h]: EQUAL[BY_HEADS[depth][h]] for depth in (3, 5) for h in (1, 8)}

@@ -64,7 +64,7 @@ def run(contexts: int, seed: int) -> Profiled:
     """Measure risks on so many contexts of this seed, and importances on a quarter of them."""
     check(contexts, seed)
     models = {model.name: model.model for model in trained(PLANS).values()}
-    on = Comparison.on(SPARSEST, contexts, seed, QUERIES)
+    on = Comparison.on(SPARSEST, contexts, seed, QUERIES, ["ridge"])
     many = {what: models[name] for what, (name, _) in VARIED.items()}
     found = profiles(many, models[SINGLE], on)
     return Profiled(judge(CLAIMS, found, shared=True), found)

@@ -17,7 +17,7 @@ from icl.moments import length, needed, optimum, sizes
 from icl.polynomials import Polynomial, monomials, project
 from icl.predictors import excess_risk, squared_error
 from icl.symmetry import Symmetrised, averages
-from icl.training import one_thread
+from icl.threads import one_thread
 from icl.words import FALL, PERCENT
 
 DEGREE = 4  # of the answers of two layers

@@ -95,7 +95,7 @@ def measured(models: dict[str, Transformer], contexts: int, seed: int) -> dict[s
     tasks = {what: plan.config.task for what, (_, plan) in VARIED.items()}
     found = {}
     for task, single in alone.items():
-        on = Comparison.on(task, contexts, seed)
+        on = Comparison.on(task, contexts, seed, names=["ridge"])
         same = {what: models[VARIED[what][0]] for what in VARIED if tasks[what] == task}
         found |= profiles(same, models[single], on)
     return {what: found[what] for what in VARIED}

@@ -27,7 +27,7 @@ from icl.moments import mean_risk, optimum
 from icl.polynomials import monomials
 from icl.predictors import Predictor, excess_risk
 from icl.tasks import SparseLinear
-from icl.training import one_thread
+from icl.threads import one_thread
 
 CLAIMS = ()
 # Networks of three layers, by what their tasks vary, by heads per layer, and by its value. Tasks

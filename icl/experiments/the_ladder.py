@@ -31,7 +31,7 @@ from icl.polynomials import Monomial, monomials
 from icl.predictors import LinearPredictor
 from icl.recipe import USUAL
 from icl.tasks import SparseLinear
-from icl.training import one_thread
+from icl.threads import one_thread
 from icl.two_layers import TwoLayers
 from icl.words import FALL, PERCENT, percent
 

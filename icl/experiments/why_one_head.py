@@ -22,7 +22,7 @@ from icl.intervals import estimate, over_seeds
 from icl.predictors import excess_risk
 from icl.recipe import USUAL
 from icl.starts import split
-from icl.training import one_thread
+from icl.threads import one_thread
 from icl.transformer import Transformer
 from icl.words import PERCENT
 

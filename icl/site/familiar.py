@@ -17,7 +17,7 @@ from icl.site.chapters import Chapter
 from icl.site.digests import digest
 from icl.tables import Text, table
 from icl.tasks import SparseLinear
-from icl.training import one_thread
+from icl.threads import one_thread
 
 # What to call them in words, by the names of their files.
 FAMILIAR = {
