@@ -3,11 +3,9 @@
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any
 
 import torch
-
-Part, Found = TypeVar("Part"), TypeVar("Found")
 
 
 @contextmanager
@@ -21,7 +19,7 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def side_by_side(work: Callable[[Part], Found], parts: Iterable[Part]) -> list[Found]:
+def side_by_side(work: Callable[[Any], Any], parts: Iterable[Any]) -> list:
     """What `work` finds in every part, in their order, to the same bits on any number of threads.
 
     Of as many parts at a time as torch may use threads, each takes one: operations on small

@@ -27,7 +27,7 @@ from icl.intervals import (
     reduction,
     trimmed,
 )
-from icl.predictors import LinearPredictor, Predictor, squared_error
+from icl.predictors import LinearPredictor, Predictor, excess_risk, squared_error
 from icl.probing import implied_weights
 from icl.transformer import Transformer
 from icl.words import GROWTH, LOWER, PERCENT, PLAIN
@@ -161,11 +161,14 @@ def profiles(
     """Models of one task on the same contexts, a quarter of them for heads; alone has one head."""
     single = on.risk(alone).mean(dim=0)
     bar = min(on.baselines["ridge"], single, key=lambda risk: trimmed(risk, -1))
-    few = on.contexts[: max(2, len(on.contexts) // 4)]
-    return {
-        name: Profile(importance(steady(model), few), on.risk(model), bar)
-        for name, model in models.items()
-    }
+    few = max(2, len(on.contexts) // 4)
+
+    def profile(model: Transformer) -> Profile:
+        heads = importance(steady(model), on.contexts[:few])
+        others = excess_risk(model, on.contexts[few:])
+        return Profile(heads, torch.cat([heads.full.to(others), others], dim=-1), bar)
+
+    return {name: profile(model) for name, model in models.items()}
 
 
 @dataclass(frozen=True)
