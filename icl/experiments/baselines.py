@@ -17,6 +17,7 @@ from icl.experiments.comparison import Pair, advantage, better_naive
 from icl.intervals import estimate, over_seeds, trimmed
 from icl.predictors import LinearPredictor, excess_risk
 from icl.tasks import SparseLinear
+from icl.threads import side_by_side
 from icl.words import LOWER
 
 PLANS = {}
@@ -105,7 +106,8 @@ def vary(task: SparseLinear, contexts: int, seeds: Iterable[int]) -> dict[str, d
         "noise": {sigma: replace(task, noise=sigma) for sigma in (0.25, 1.0, 2.0)},
     }
     tasks = {t for grid in grids.values() for t in grid.values()}  # one is in all grids
-    risks = {t: evaluate(contenders(t), drawn(t, contexts, seeds)) for t in tasks}
+    found = side_by_side(lambda t: evaluate(contenders(t), drawn(t, contexts, seeds)), tasks)
+    risks = dict(zip(tasks, found, strict=True))
     return {varied: {x: risks[t] for x, t in grid.items()} for varied, grid in grids.items()}
 
 
@@ -224,7 +226,8 @@ def run(contexts: int, repetitions: int, features: int, seed: int) -> Result:
     require(features in (8, 16), f"features={brief(features)}: allowed are 8 and 16")
     seeds = range(seed, seed + repetitions)
     rivals = (*NAIVE, ALGORITHM, FIXED)
-    found = {name: repeat(rivals, judged, contexts, seeds) for name, judged in SETTINGS.items()}
+    judged = side_by_side(lambda t: repeat(rivals, t, contexts, seeds), SETTINGS.values())
+    found = dict(zip(SETTINGS, judged, strict=True))
     pairs = compared(found)
 
     task = SparseLinear(features, features // 4, 4 * features, 1.0, "sphere")
