@@ -206,6 +206,18 @@ def test_every_page_has_a_title_and_a_description_of_its_own(documents):
     assert len(set(found.values())) == len(found)
 
 
+def test_the_readme_shows_the_front_page_s_picture_on_a_ground_of_its_own(site):
+    """Where the README is shown is not known: on a dark page its words need a light ground."""
+    shown, published = (
+        path.read_text(encoding="utf-8")
+        for path in (ROOT / "book" / "images" / "glance.svg", site / "_images" / "glance.svg")
+    )
+    words = re.compile(r"<text[^>]*>([^<]*)</text>")
+    assert words.findall(shown) == words.findall(published), "the numbers have changed"
+    drawn = re.search(r"<(?!\?|!|svg)\w+[^>]*>", shown)[0]
+    assert drawn == '<rect width="100%" height="100%" fill="white"/>', "behind all that follows"
+
+
 def test_the_book_can_be_cited(documents):
     text = documents["book/bibliography.html"].find("article").get_text()
     about = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
