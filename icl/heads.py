@@ -1,6 +1,7 @@
 """Which heads matter: the importance of each, masking any set of them, and smaller models."""
 
 import copy
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -135,12 +136,21 @@ def importance(model: Transformer, contexts: Contexts, fill: str = "zero") -> Im
     return Importance(*(torch.cat(risks, dim=-1) for risks in zip(*found, strict=True)))
 
 
+def _with_heads(model: Transformer, contexts: Contexts) -> Iterator[tuple[Tensor, Tensor]]:
+    """By layer, states (M, B, T, D) with heads and before the MLP, and what each head added."""
+    x = model.start(contexts)
+    for layer, block in enumerate(model.blocks):
+        added = model.added_by_heads(contexts, x, layer)
+        after = x + added.sum(dim=2)
+        yield after, added
+        x = block.feed(after)
+
+
 def _mean_added(model: Transformer, blocks: list[Contexts]) -> list[Tensor]:
     """What every head adds to the hidden states, mean over contexts, (M, 1, H, T, D) a layer."""
     totals = [0.0] * len(model.blocks)
     for block in blocks:
-        for layer, x in zip(range(len(totals)), model.hidden(block), strict=False):
-            added = model.added_by_heads(block, x, layer)
+        for layer, (_, added) in enumerate(_with_heads(model, block)):
             totals[layer] = totals[layer] + added.sum(dim=1, keepdim=True)
     return [total / sum(map(len, blocks)) for total in totals]
 
@@ -154,11 +164,9 @@ def _without_each(
     """
     counts = model.config.heads
     shape = (model.n_models, len(counts), max(counts), len(contexts))
-    x = model.start(contexts)
-    masked = x.new_full(shape, torch.nan)
-    for layer, block in enumerate(model.blocks):
-        added = model.added_by_heads(contexts, x, layer)
-        after = x + added.sum(dim=2)
+    masked = model.embed.weight.new_full(shape, torch.nan)
+    for layer, (after, added) in enumerate(_with_heads(model, contexts)):
+        block = model.blocks[layer]
         if means:
             added = added - means[layer]
         for head in range(counts[layer]):
@@ -170,8 +178,7 @@ def _without_each(
                 "use more examples per context",
             )
             masked[:, layer, head] = risk
-        x = block.feed(after)
-    full = model.risk_from(contexts, x, len(counts))
+    full = model.risk_from(contexts, block.feed(after), len(counts))
     return full, masked
 
 
